@@ -1,0 +1,34 @@
+"""Station 1, records: read or generate a cohort, say what its codes mean, cut it in time.
+
+Read in this order: `schema` (the tables), `source` (a source's words, as data), `read` and `synthetic` (two ways
+to get events), `adapt` (events to records and codes), `splits`, `history` (the cut in time), `cohort` (who is in it).
+"""
+
+from ehrbook.data.adapt import adapt
+from ehrbook.data.cohort import describe_cohort, events_per_vocabulary, load_cohort
+from ehrbook.data.history import histories, history
+from ehrbook.data.read import Meds, read_meds
+from ehrbook.data.schema import TABLES, read_table, table_path, write_table
+from ehrbook.data.source import Source, load_source
+from ehrbook.data.splits import SPLITS, assign_splits
+from ehrbook.data.synthetic import generate
+
+__all__ = [
+    "SPLITS",
+    "TABLES",
+    "Meds",
+    "Source",
+    "adapt",
+    "assign_splits",
+    "describe_cohort",
+    "events_per_vocabulary",
+    "generate",
+    "histories",
+    "history",
+    "load_cohort",
+    "load_source",
+    "read_meds",
+    "read_table",
+    "table_path",
+    "write_table",
+]

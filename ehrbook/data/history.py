@@ -1,0 +1,38 @@
+"""The cut in time: what was known at a prediction time. Nothing else in the package cuts off the future."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import polars as pl
+
+
+def history(records: pl.DataFrame, prediction_time: datetime) -> pl.DataFrame:
+    """Return the part of ``records`` that was known at ``prediction_time``.
+
+    Events at the prediction time itself are known (MEDS: ``time <= prediction_time``), static rows (null time)
+    always are. A visit that is still open at the prediction time has no end yet: its ``end`` becomes null. The
+    study's first preprint missed that and leaked the length of the current stay (paper section 6).
+
+    >>> visits = pl.DataFrame({
+    ...     "time": [datetime(2024, 1, 1), datetime(2024, 1, 5), datetime(2024, 2, 1)],
+    ...     "end": [datetime(2024, 1, 2), datetime(2024, 1, 9), datetime(2024, 2, 2)],
+    ... })
+    >>> history(visits, datetime(2024, 1, 6))["end"].to_list()
+    [datetime.datetime(2024, 1, 2, 0, 0), None]
+    """
+    known = records.filter(pl.col("time").is_null() | (pl.col("time") <= prediction_time))
+    return known.with_columns(end=pl.when(pl.col("end") <= prediction_time).then(pl.col("end")))
+
+
+def histories(records: pl.DataFrame, times: pl.DataFrame) -> Iterator[tuple[int, datetime, pl.DataFrame]]:
+    """Yield (subject_id, prediction_time, history) for each distinct row of ``times``, sorted.
+
+    ``times`` has the columns subject_id and prediction_time; a subject without records has an empty history.
+    """
+    by_subject = {key[0]: part for key, part in records.partition_by("subject_id", as_dict=True).items()}
+    wanted = times.select("subject_id", "prediction_time").unique().sort("subject_id", "prediction_time")
+    nothing = records.clear()
+    for subject_id, prediction_time in wanted.iter_rows():
+        yield subject_id, prediction_time, history(by_subject.get(subject_id, nothing), prediction_time)

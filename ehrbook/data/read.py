@@ -1,0 +1,119 @@
+"""Read a MEDS folder, whoever wrote it: core columns are required, others are taken where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ehrbook.data.schema import TABLES
+from ehrbook.data.source import Source
+from ehrbook.errors import InputError
+
+CORE = ("subject_id", "time", "code", "numeric_value")
+
+
+@dataclass(frozen=True)
+class Meds:
+    """A MEDS folder as read: its events, its code descriptions, and the optional columns it does not have."""
+
+    events: pl.DataFrame
+    descriptions: pl.DataFrame  # code, description
+    missing: list[str]
+
+
+def _fits(name: str, found: pa.DataType) -> bool:
+    """Tell whether a column of type ``found`` can be read as column ``name`` of the records table without loss."""
+    wanted = TABLES["records"].field(name).type
+    accepted = [pa.types.is_integer, pa.types.is_floating]
+    if pa.types.is_timestamp(wanted):
+        accepted = [pa.types.is_timestamp]
+    if pa.types.is_string(wanted):
+        accepted = [pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary]
+    return any(accepts(found) for accepts in accepted)
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is no whole Parquet file (cut short?): copy or download it again") from error
+
+
+def _check(path: Path, schema: pa.Schema, names: dict[str, str]) -> None:
+    for column in CORE:
+        source_column = names.get(column, column)
+        if source_column not in schema.names:
+            raise InputError(
+                f"{path} is not MEDS: column '{source_column}' is missing (it has {', '.join(schema.names)})"
+            )
+    for column in TABLES["records"].names:
+        found = names.get(column, column)
+        if found in schema.names and not _fits(column, schema.field(found).type):
+            wanted = TABLES["records"].field(column).type
+            raise InputError(f"{path} is not MEDS: column '{found}' is {schema.field(found).type}, it must be {wanted}")
+
+
+def read_meds(folder: Path, source: Source) -> Meds:
+    """Read every ``data/**/*.parquet`` below ``folder`` into one frame with the columns of the records table.
+
+    Times of any precision become microseconds, values become float32; a missing optional column is null and
+    listed in ``missing``. Raises `InputError` for a missing folder, a file that is no whole Parquet file or not
+    MEDS, and a cohort without an event.
+    """
+    if not folder.is_dir():
+        raise InputError(f"data folder {folder} does not exist: {source.download}")
+    files = sorted((folder / "data").rglob("*.parquet"))
+    if not files:
+        inside = [path.name for path in sorted(folder.iterdir()) if (path / "data").is_dir()]
+        hint = f"did you mean {folder / inside[0]}?" if inside else source.download
+        raise InputError(f"{folder} holds no data/**/*.parquet: {hint}")
+    names = {column: original for original, column in source.columns.items()}
+    parts = []
+    present: set[str] = set()
+    for path in files:
+        schema = _schema(path)
+        _check(path, schema, names)
+        present |= {column for column in TABLES["records"].names if names.get(column, column) in schema.names}
+        try:
+            frame = pl.from_arrow(pq.read_table(path, columns=schema.names))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path} cannot be read whole (cut short?): copy or download it again") from error
+        assert isinstance(frame, pl.DataFrame)
+        parts.append(_conform(frame, names))
+    events = pl.concat(parts)
+    if events.is_empty():
+        raise InputError(f"{folder} holds no event: the cohort is empty")
+    missing = [column for column in TABLES["records"].names if column not in present]
+    return Meds(events, _read_descriptions(folder), missing)
+
+
+def _conform(frame: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
+    """Select and cast the columns of the records table; one that the file lacks is null."""
+    empty = pl.from_arrow(TABLES["records"].empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    columns = []
+    for column, dtype in empty.schema.items():
+        original = names.get(column, column)
+        value = pl.col(original) if original in frame.columns else pl.lit(None)
+        if dtype == pl.Datetime("us") and original in frame.columns:
+            zone = getattr(frame.schema[original], "time_zone", None)
+            value = value.dt.replace_time_zone(None) if zone else value
+        columns.append(value.cast(dtype).alias(column))
+    return frame.select(columns)
+
+
+def _read_descriptions(folder: Path) -> pl.DataFrame:
+    """Return ``metadata/codes.parquet`` as (code, description); empty where the folder has none."""
+    path = folder / "metadata" / "codes.parquet"
+    if not path.exists() or not {"code", "description"} <= set(_schema(path).names):
+        return pl.DataFrame(schema={"code": pl.String, "description": pl.String})
+    return (
+        pl.read_parquet(path, columns=["code", "description"])
+        .with_columns(pl.col("description").str.strip_chars().replace("", None))
+        .drop_nulls()
+        .unique("code", keep="first", maintain_order=True)
+    )

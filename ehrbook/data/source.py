@@ -1,0 +1,114 @@
+"""What a source calls things, as data: ``sources/<name>.yml`` maps its words to the words of the tasks.
+
+A new hospital is a new YAML file, not a new branch in the code.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from ehrbook.errors import InputError, nearest
+
+SOURCES = Path(__file__).parent / "sources"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Visit(_Strict):
+    """A kind of visit: the code that opens it and, where ends are events of their own, the code that closes it."""
+
+    start: str
+    end: str | None = None
+    same_visit: bool = False  # the closing event carries the visit_id of the opening one
+    title: str
+
+
+class Rule(_Strict):
+    """All codes that match ``code`` (a regular expression) are put into ``domain``."""
+
+    code: str
+    domain: str
+
+
+class Dictionary(_Strict):
+    """A CSV that names codes: the groups of the pattern ``code`` are looked up in the columns ``key``."""
+
+    file: str
+    code: str
+    key: list[str]
+    words: str
+    say: str = "{words}"
+
+
+class Wording(_Strict):
+    """A code that carries its own words: ``{1}`` in ``say`` is the first group of the pattern."""
+
+    code: str
+    say: str
+
+
+class Source(_Strict):
+    """A source of records: its columns, visits, concepts, domains and dictionaries.
+
+    Patterns are regular expressions searched in the code; in ordered lists the first match wins.
+    """
+
+    name: str
+    title: str
+    real: bool  # real patients: nothing about a single subject may be shown
+    download: str  # one sentence: where the data and the dictionaries come from
+    columns: dict[str, str] = {}  # column of the source -> column of the records table
+    vocabulary: str  # pattern whose first group is the vocabulary of a code
+    unit_in_code: str | None = None
+    visits: dict[str, Visit] = {}
+    concepts: dict[str, list[str]] = {}
+    domains: list[Rule] = []
+    dictionaries: list[Dictionary] = []
+    words: list[Wording] = []
+
+    @field_validator("vocabulary", "unit_in_code")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            re.compile(pattern)
+        return pattern
+
+
+def load_source(name: str, folder: Path = SOURCES) -> Source:
+    """Read ``sources/<name>.yml``; raise `InputError` for an unknown name or a key that the schema lacks.
+
+    >>> load_source("mimic").visits["icu"].start
+    '^ICU_ADMISSION//'
+    """
+    path = folder / f"{name}.yml"
+    if not path.exists():
+        raise InputError(f"source '{name}' does not exist; {nearest(name, (p.stem for p in folder.glob('*.yml')))}")
+    try:
+        return Source(name=name, **yaml.safe_load(path.read_text()))
+    except (ValidationError, yaml.YAMLError, TypeError, re.error) as error:
+        reason = error.errors()[0] if isinstance(error, ValidationError) else None
+        said = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error).splitlines()[0]
+        raise InputError(f"{path}: {said}") from error
+
+
+def find_dictionary(file: str, data: Path | None) -> Path | None:
+    """Return where the dictionary ``file`` lies: in the data folder, or in a folder beside it (two deep)."""
+    if data is None:
+        return None
+    beside = sorted(data.resolve().parent.glob(f"*/{file}")) + sorted(data.resolve().parent.glob(f"*/*/{file}"))
+    return next(iter([*sorted(data.rglob(file)), *beside]), None)
+
+
+def input_files(source: Source, data: Path | None) -> list[Path]:
+    """List every file that reading ``data`` depends on; empty for the synthetic source."""
+    if data is None:
+        return []
+    found = [find_dictionary(dictionary.file, data) for dictionary in source.dictionaries]
+    inside = [path for path in sorted(data.rglob("*")) if path.is_file()]
+    return inside + [path for path in found if path is not None and path not in inside]

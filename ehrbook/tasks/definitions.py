@@ -1,0 +1,83 @@
+"""What is predicted: the task definitions of ``tasks.yml``, typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ehrbook.errors import InputError
+
+TASKS = Path(__file__).with_name("tasks.yml")
+SEVERITY = {"mild": 1, "moderate": 2, "severe": 3}
+_Thresholds = dict[Literal["mild", "moderate", "severe"], float]
+
+
+class _Definition(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    title: str
+    ehrshot: str  # folder name in the benchmark
+    group: str
+
+
+class LengthOfStay(_Definition):
+    """Will a stay last ``days`` days or more?"""
+
+    family: Literal["length_of_stay"]
+    visit: str
+    days: float
+
+
+class Readmission(_Definition):
+    """Will the subject be admitted again within ``days`` days?"""
+
+    family: Literal["readmission"]
+    visit: str
+    days: float
+
+
+class Transfer(_Definition):
+    """Will the subject move to ``unit`` later in the stay?"""
+
+    family: Literal["transfer"]
+    visit: str
+    unit: str
+
+
+class Laboratory(_Definition):
+    """Will the next result of ``concept`` be abnormal? ``units`` maps a unit's lower-case prefix to a factor."""
+
+    family: Literal["laboratory"]
+    concept: str
+    units: dict[str, float] | None
+    below: _Thresholds = {}
+    above: _Thresholds = {}
+    at_most: _Thresholds = {}
+
+
+Task = Annotated[LengthOfStay | Readmission | Transfer | Laboratory, Field(discriminator="family")]
+
+
+def load_tasks(path: Path = TASKS) -> dict[str, Task]:
+    """Read the task definitions, in file order; raise `InputError` that names the task and the key at fault.
+
+    >>> [name for name, task in load_tasks().items() if task.family == "laboratory"]
+    ['thrombocytopenia', 'hyperkalemia', 'hypoglycemia', 'hyponatremia', 'anemia']
+    """
+    adapter: TypeAdapter[Task] = TypeAdapter(Task)
+    tasks: dict[str, Task] = {}
+    for name, definition in yaml.safe_load(path.read_text()).items():
+        try:
+            tasks[name] = adapter.validate_python({"name": name, **definition})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"{path}, task '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return tasks
+
+
+def task_groups(tasks: dict[str, Task]) -> dict[str, str]:
+    """Map each task to its group, for averages over a group."""
+    return {name: task.group for name, task in tasks.items()}

@@ -1,0 +1,219 @@
+"""From records to labels: one vectorised function a task family, and a count of what each rule removes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ehrbook.data import TABLES
+from ehrbook.tasks.definitions import SEVERITY, Laboratory, LengthOfStay, Readmission, Task, Transfer
+
+_END_OF_DAY = pl.duration(hours=23, minutes=59, seconds=59)
+_KEEP = ["subject_id", "prediction_time", "boolean_value", "integer_value"]
+Steps = list[tuple[str, pl.DataFrame]]
+
+
+def make_labels(
+    records: pl.DataFrame, codes: pl.DataFrame, tasks: dict[str, Task]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Label every prediction time of every task.
+
+    Returns (labels, attrition) in the schemas of `ehrbook.data.schema`: all labels, sorted by task, subject and
+    time, and for each task how many candidates each rule left. A task that a source cannot carry has no label and
+    one attrition row that says why.
+    """
+    concepts = records.join(codes.select("code", "concept").drop_nulls(), on="code", how="inner")
+    labels, attrition = [], []
+    for name, task in tasks.items():
+        lacking = _lacking(task, concepts)
+        steps = [(lacking, concepts.clear())] if lacking else _label(task, records, concepts)
+        attrition += [(name, step, frame.height) for step, frame in steps]
+        if not lacking:
+            labels.append(steps[-1][1].select(_KEEP).with_columns(task=pl.lit(name)))
+    schema = _schema("labels")
+    whole = (
+        pl.concat([part.select(schema.names()).cast(schema) for part in labels])
+        if labels
+        else pl.DataFrame(schema=schema)
+    )
+    return (
+        whole.sort("task", "subject_id", "prediction_time", maintain_order=True),
+        pl.DataFrame(attrition, schema=_schema("attrition"), orient="row"),
+    )
+
+
+def _schema(table: str) -> pl.Schema:
+    empty = pl.from_arrow(TABLES[table].empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty.schema
+
+
+def _lacking(task: Task, concepts: pl.DataFrame) -> str | None:
+    """Say which concept of ``task`` the source has no event of; None when it has all."""
+    wanted = {"visit", "unit", "concept"} & set(type(task).model_fields)
+    present = set(concepts["concept"])
+    for concept in sorted(getattr(task, field) for field in wanted):
+        if concept not in present:
+            return f"not carried: the source has no event of '{concept}'"
+    return None
+
+
+def _label(task: Task, records: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+    if isinstance(task, Laboratory):
+        return _laboratory(task, records, concepts)
+    stays = _stays(concepts, task.visit)
+    if isinstance(task, LengthOfStay):
+        return _length_of_stay(task, stays)
+    if isinstance(task, Readmission):
+        return _readmission(task, stays, records)
+    return _transfer(task, stays, concepts)
+
+
+def _stays(concepts: pl.DataFrame, visit: str) -> pl.DataFrame:
+    """Return visits that have an end other than their start: subject_id, start, end, in order."""
+    return (
+        concepts.filter(pl.col("concept") == visit, pl.col("end").is_not_null(), pl.col("end") != pl.col("time"))
+        .select("subject_id", start="time", end="end")
+        .sort("subject_id", "start", "end")
+    )
+
+
+def _end_of_day(time: str) -> pl.Expr:
+    return pl.col(time).dt.truncate("1d") + _END_OF_DAY
+
+
+def _to_minute(time: pl.Expr) -> pl.Expr:
+    """Label files hold minutes: 23:59:59 is stored as 23:59:00."""
+    return time.dt.truncate("1m")
+
+
+def _binary(frame: pl.DataFrame, moment: pl.Expr, value: pl.Expr) -> pl.DataFrame:
+    return frame.with_columns(
+        prediction_time=_to_minute(moment), boolean_value=value, integer_value=pl.lit(None, dtype=pl.Int64)
+    )
+
+
+def _not_same_day(stays: pl.DataFrame) -> pl.DataFrame:
+    return stays.filter(pl.col("start").dt.date() != pl.col("end").dt.date())
+
+
+def _length_of_stay(task: LengthOfStay, stays: pl.DataFrame) -> Steps:
+    """Predict at the end of the admission day; a stay that ends that day is not a candidate."""
+    longer = _not_same_day(stays)
+    length = pl.col("end") - pl.col("start")
+    labels = _binary(longer, _end_of_day("start"), length >= timedelta(days=task.days))
+    return [("stays with an end", stays), ("not discharged on the day of admission", labels)]
+
+
+def _readmission(task: Readmission, stays: pl.DataFrame, records: pl.DataFrame) -> Steps:
+    """Predict at the end of the discharge day.
+
+    As the benchmark's code does it: a stay is left out when it ends on the admission day of an earlier stay, and a
+    negative is left out when the record ends before the window does.
+    """
+    moment = _end_of_day("end")
+    numbered = stays.with_row_index("stay")
+    pairs = numbered.join(stays.select("subject_id", other="start"), on="subject_id")
+    window = pl.col("other") - moment
+    # A start on the day of discharge is a stay processed earlier only if it begins no later than this one.
+    same_day = (pl.col("other").dt.date() == pl.col("end").dt.date()) & (pl.col("other") < pl.col("start"))
+    looked = pairs.group_by("stay").agg(
+        again=((window >= timedelta(minutes=1)) & (window <= timedelta(days=task.days))).any(),
+        overlaps=same_day.any(),
+    )
+    last = records.drop_nulls("time").group_by("subject_id").agg(last=pl.col("time").max())
+    judged = numbered.join(looked, on="stay").join(last, on="subject_id").sort("stay")
+    clear = judged.filter(~pl.col("overlaps"))
+    seen = pl.col("again") | (pl.col("last") >= moment + timedelta(days=task.days))
+    labels = _binary(clear.filter(seen), moment, pl.col("again"))
+    return [
+        ("stays with an end", stays),
+        ("not ended on the admission day of an earlier stay", clear),
+        ("positive, or followed for the whole window", labels),
+    ]
+
+
+def _transfer(task: Transfer, stays: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+    """Predict at the end of the admission day; a transfer on that day rules the stay out."""
+    longer = _not_same_day(stays).with_row_index("stay")
+    units = _stays(concepts, task.unit).select("subject_id", moved="start")
+    pairs = longer.join(units, on="subject_id", how="left")
+    moved = pl.col("moved")
+    looked = pairs.group_by("stay").agg(
+        first_day=(moved.dt.date() == pl.col("start").dt.date()).any(),
+        later=((moved >= _end_of_day("start")) & (moved <= pl.col("end"))).any(),
+    )
+    judged = longer.join(looked, on="stay").sort("stay")
+    labels = _binary(judged.filter(~pl.col("first_day")), _end_of_day("start"), pl.col("later"))
+    return [
+        ("stays with an end", stays),
+        ("not discharged on the day of admission", longer),
+        ("not in the unit on the day of admission", labels),
+    ]
+
+
+def _laboratory(task: Laboratory, records: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+    """Predict one minute before each result; severity by the task's thresholds, in the unit they are given in."""
+    first = records.drop_nulls("time").group_by("subject_id").agg(first=pl.col("time").min())
+    results = concepts.filter(pl.col("concept") == task.concept, pl.col("time").is_not_null())
+    later = results.join(first, on="subject_id").filter(pl.col("time") > pl.col("first"))
+    # A comparison written as text (">500") is not a number; the benchmark drops it too.
+    number = pl.coalesce(pl.col("numeric_value").cast(pl.Float64), pl.col("text_value").cast(pl.Float64, strict=False))
+    numbers = later.with_columns(number=number.fill_nan(None)).drop_nulls("number")
+    read = numbers.with_columns(amount=pl.col("number") * _factor(task)).drop_nulls("amount")
+    labels = read.with_columns(
+        prediction_time=_to_minute(pl.col("time")) - timedelta(minutes=1), integer_value=_severity(task)
+    ).with_columns(boolean_value=pl.col("integer_value") >= 1)
+    return [
+        ("results", results),
+        ("after the subject's first event", later),
+        ("with a number", numbers),
+        ("in a known unit", labels),
+    ]
+
+
+def _factor(task: Laboratory) -> pl.Expr:
+    """Return the factor to the thresholds' unit; null where the unit is missing or unknown."""
+    if task.units is None:
+        return pl.lit(1.0)
+    unit = pl.col("unit").str.to_lowercase()
+    return pl.coalesce([pl.when(unit.str.starts_with(start)).then(pl.lit(by)) for start, by in task.units.items()])
+
+
+def _severity(task: Laboratory) -> pl.Expr:
+    """Return 0 to 3: the first threshold that holds, most severe first."""
+    # Results are stored as float32; six digits are all that a laboratory reports, and 3.9 must equal 3.9.
+    amount = pl.col("amount").round_sig_figs(6)
+    holds = []
+    for word in ("severe", "moderate", "mild"):
+        for limits, test in ((task.below, amount.lt), (task.above, amount.gt), (task.at_most, amount.le)):
+            if word in limits:
+                holds.append(pl.when(test(limits[word])).then(pl.lit(SEVERITY[word], dtype=pl.Int64)))
+    return pl.coalesce([*holds, pl.lit(0, dtype=pl.Int64)])
+
+
+def sample_labels(labels: pl.DataFrame, per_subject: int | None, seed: int) -> pl.DataFrame:
+    """Keep at most ``per_subject`` labels of each subject and task; None keeps all.
+
+    Times are ranked by a hash of subject and time, not of the task, so that tasks that share prediction times keep
+    sharing them: fewer texts to embed.
+    """
+    if per_subject is None:
+        return labels
+    times = labels.select("subject_id", "prediction_time").unique()
+    ranked = times.with_columns(
+        place=pl.struct("subject_id", "prediction_time").map_elements(
+            lambda row: _place(row["subject_id"], row["prediction_time"], seed), return_dtype=pl.UInt64
+        )
+    )
+    ordered = labels.join(ranked, on=["subject_id", "prediction_time"]).sort(
+        "task", "subject_id", "place", "prediction_time", maintain_order=True
+    )
+    kept = ordered.group_by("task", "subject_id", maintain_order=True).head(per_subject)
+    return kept.select(labels.columns).sort("task", "subject_id", "prediction_time", maintain_order=True)
+
+
+def _place(subject_id: int, time: datetime, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{subject_id}:{time.isoformat()}".encode()).digest()[:8], "big")
