@@ -17,7 +17,7 @@ def assign_splits(subject_ids: Iterable[int], fractions: Sequence[float], seed: 
     cohort, which a shuffled list cannot promise.
 
     >>> assign_splits([3, 1, 2], fractions=[0.4, 0.2, 0.4], seed=7)["split"].to_list()
-    ['held_out', 'train', 'train']
+    ['held_out', 'tuning', 'train']
     """
     subjects = sorted(set(subject_ids))
     split = [_split(subject, fractions, seed) for subject in subjects]

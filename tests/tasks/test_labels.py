@@ -1,0 +1,206 @@
+"""The benchmark's rules, case by case, and a hand-written count on real records."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ehrbook.data import load_cohort
+from ehrbook.data.schema import TABLES
+from ehrbook.errors import InputError
+from ehrbook.tasks import load_tasks, make_labels, sample_labels
+
+TASKS = load_tasks()
+CODES = pl.DataFrame(
+    {
+        "code": ["stay", "unit", "LAB/na", "LAB/glu", "LAB/plt", "LAB/hgb", "LAB/k", "other"],
+        "concept": ["inpatient", "icu", "sodium", "glucose", "platelets", "hemoglobin", "potassium", None],
+    }
+)
+Row = tuple[str, datetime, datetime | None, float | None, str | None]
+
+
+def label(*rows: Row, task: str) -> list[tuple[datetime, bool, int | None]]:
+    schema = pl.from_arrow(TABLES["records"].empty_table()).schema
+    data = [
+        {"subject_id": 1, "code": code, "time": time, "end": end, "numeric_value": value, "unit": unit}
+        for code, time, end, value, unit in rows
+    ]
+    labels, _ = make_labels(pl.DataFrame(data, schema=schema).sort("time"), CODES, {task: TASKS[task]})
+    return labels.select("prediction_time", "boolean_value", "integer_value").rows()
+
+
+def stay(start: str, end: str) -> Row:
+    return ("stay", datetime.fromisoformat(start), datetime.fromisoformat(end), None, None)
+
+
+def at(time: str, code: str = "other") -> Row:
+    return (code, datetime.fromisoformat(time), None, None, None)
+
+
+def lab(code: str, value: float | None, unit: str | None = None, time: str = "2020-05-01 08:30") -> Row:
+    return (code, datetime.fromisoformat(time), None, value, unit)
+
+
+BORN = at("1960-01-01")
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("2020-01-08 10:00", True),  # seven days to the minute
+        ("2020-01-08 09:59", False),
+        ("2020-01-02 00:00", False),  # discharged at midnight: the next day
+    ],
+)
+def test_long_stay(end: str, expected: bool) -> None:
+    found = label(BORN, stay("2020-01-01 10:00", end), task="long_stay")
+    assert found == [(datetime(2020, 1, 1, 23, 59), expected, None)]
+
+
+def test_a_stay_of_one_day_is_no_candidate() -> None:
+    assert label(BORN, stay("2020-01-01 10:00", "2020-01-01 23:59"), task="long_stay") == []
+
+
+@pytest.mark.parametrize(
+    ("again", "last", "expected"),
+    [
+        ("2020-02-04 23:59:59", None, [True]),  # exactly 30 days after the end of the discharge day
+        ("2020-02-05 00:01:00", None, [False]),
+        ("2020-01-06 00:00:00", "2021-01-01", [False]),  # within the first minute
+        ("2020-01-06 00:00:59", None, [True]),
+        (None, "2020-02-04 23:59:59", [False]),  # followed for the whole window
+        (None, "2020-02-04 23:59:58", []),  # the record ends first: left out
+    ],
+)
+def test_readmission(again: str | None, last: str | None, expected: list[bool]) -> None:
+    rows = [BORN, stay("2020-01-01 10:00", "2020-01-05 12:00")]
+    if again:
+        start = datetime.fromisoformat(again)
+        rows.append(("stay", start, start + timedelta(days=900), None, None))
+    if last:
+        rows.append(at(last))
+    found = [row[1] for row in label(*rows, task="readmission") if row[0] == datetime(2020, 1, 5, 23, 59)]
+    assert found == expected
+
+
+def test_readmission_on_the_day_of_discharge_stays_in_as_a_negative() -> None:
+    found = label(
+        BORN,
+        stay("2020-01-01 10:00", "2020-01-05 12:00"),
+        stay("2020-01-05 20:00", "2020-01-09 12:00"),
+        at("2021-01-01"),
+        task="readmission",
+    )
+    assert [row[1] for row in found] == [False, False]
+
+
+def test_a_stay_that_ends_on_the_admission_day_of_an_earlier_stay_is_left_out() -> None:
+    found = label(
+        BORN,
+        stay("2020-01-05 08:00", "2020-01-09 12:00"),
+        stay("2020-01-05 20:00", "2020-01-05 22:00"),
+        at("2021-01-01"),
+        task="readmission",
+    )
+    assert [row[0] for row in found] == [datetime(2020, 1, 9, 23, 59)]
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"),
+    [
+        ("2020-01-01 23:59:59", []),  # on the day of admission
+        ("2020-01-02 00:00:00", [True]),
+        ("2020-01-06 12:00:00", [True]),  # at discharge
+        ("2020-01-06 12:00:01", [False]),
+    ],
+)
+def test_icu_transfer(moved: str, expected: list[bool]) -> None:
+    start = datetime.fromisoformat(moved)
+    unit = ("unit", start, start + timedelta(hours=5), None, None)
+    found = label(BORN, stay("2020-01-01 10:00", "2020-01-06 12:00"), unit, task="icu_transfer")
+    assert [row[1] for row in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "value", "unit", "severity"),
+    [
+        ("hyponatremia", "LAB/na", 135.0, None, 1),  # the code, not the website: exactly 135 is mild
+        ("hyponatremia", "LAB/na", 135.1, None, 0),
+        ("hyponatremia", "LAB/na", 130.0, None, 1),
+        ("hyponatremia", "LAB/na", 129.9, None, 2),
+        ("hyponatremia", "LAB/na", 124.9, None, 3),
+        ("hypoglycemia", "LAB/glu", 70.0, "mg/dL", 1),
+        ("hypoglycemia", "LAB/glu", 71.0, "mg/dL", 0),
+        ("hypoglycemia", "LAB/glu", 3.9, "mmol/L", 1),
+        ("hypoglycemia", "LAB/glu", 62.0, "mg/dL", 2),
+        ("hypoglycemia", "LAB/glu", 53.0, "mg/dL", 3),
+        ("thrombocytopenia", "LAB/plt", 150.0, "anything", 0),
+        ("thrombocytopenia", "LAB/plt", 149.0, None, 1),
+        ("anemia", "LAB/hgb", 12.0, "g/dL", 0),
+        ("anemia", "LAB/hgb", 11.9, "g/dL", 1),
+        ("anemia", "LAB/hgb", 109.0, "g/L", 2),
+        ("anemia", "LAB/hgb", 6.9, "G/DL", 3),
+        ("hyperkalemia", "LAB/k", 5.5, "mEq/L", 0),
+        ("hyperkalemia", "LAB/k", 5.6, "mmol/L", 1),
+        ("hyperkalemia", "LAB/k", 7.1, "mmol/L", 3),
+    ],
+)
+def test_severity(task: str, code: str, value: float, unit: str | None, severity: int) -> None:
+    found = label(BORN, lab(code, value, unit), task=task)
+    assert found == [(datetime(2020, 5, 1, 8, 29), severity >= 1, severity)]
+
+
+def test_results_without_a_number_a_known_unit_or_an_earlier_event_are_left_out() -> None:
+    assert label(BORN, lab("LAB/k", None, "mmol/L"), task="hyperkalemia") == []
+    assert label(BORN, lab("LAB/k", 6.0, None), task="hyperkalemia") == []
+    assert label(BORN, lab("LAB/k", 6.0, "furlong"), task="hyperkalemia") == []
+    assert label(lab("LAB/k", 6.0, "mmol/L"), task="hyperkalemia") == []
+    assert label(BORN, lab("LAB/k", float("nan"), "mmol/L"), task="hyperkalemia") == []
+
+
+def test_a_source_without_a_concept_says_so() -> None:
+    cohort = load_cohort("synthetic", subjects=5, seed=1)
+    codes = cohort.codes.with_columns(concept=pl.col("concept").replace({"icu": None}))
+    labels, attrition = make_labels(cohort.records, codes, TASKS)
+    assert labels.filter(task="icu_transfer").is_empty()
+    assert attrition.filter(task="icu_transfer")["step"].to_list() == ["not carried: the source has no event of 'icu'"]
+    assert labels["task"].n_unique() == len(TASKS) - 1
+
+
+def test_sampling_keeps_shared_times_and_does_not_depend_on_row_order() -> None:
+    cohort = load_cohort("synthetic", subjects=40, seed=2)
+    labels, _ = make_labels(cohort.records, cohort.codes, TASKS)
+    kept = sample_labels(labels, 2, seed=9)
+    assert kept.group_by("task", "subject_id").len()["len"].max() == 2
+    assert kept.equals(sample_labels(labels.sample(fraction=1, shuffle=True, seed=3), 2, seed=9))
+    # Panels are drawn together, so the five laboratory tasks mostly share their times.
+    laboratory = kept.filter(pl.col("integer_value").is_not_null())
+    assert laboratory.select("subject_id", "prediction_time").n_unique() < laboratory.height / 2
+    assert sample_labels(labels, None, seed=9).equals(labels)
+
+
+def test_an_unknown_key_in_a_definition_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.yml"
+    path.write_text("x: {title: X, ehrshot: x, group: G, family: transfer, visit: inpatient, unit: icu, dayz: 3}\n")
+    with pytest.raises(InputError, match=r"task 'x', transfer.dayz"):
+        load_tasks(path)
+
+
+def test_counts_on_real_records_equal_a_plain_query(mimic_demo: Path) -> None:
+    cohort = load_cohort("mimic", str(mimic_demo))
+    labels, _ = make_labels(cohort.records, cohort.codes, TASKS)
+    raw = pl.read_parquet(mimic_demo / "data" / "**" / "*.parquet").with_columns(
+        pl.col("numeric_value").cast(pl.Float64)
+    )
+    blood = ["LAB//50983//mEq/L", "LAB//50824//mEq/L"]
+    sodium = raw.filter(pl.col("code").is_in(blood) & pl.col("numeric_value").is_not_null())
+    ours = labels.filter(task="hyponatremia")
+    assert (ours.height, ours["boolean_value"].sum()) == (sodium.height, (sodium["numeric_value"] <= 135).sum())
+    came = raw.filter(pl.col("code").str.starts_with("HOSPITAL_ADMISSION")).select("hadm_id", came="time")
+    left = raw.filter(pl.col("code").str.starts_with("HOSPITAL_DISCHARGE")).select("hadm_id", left="time")
+    stays = came.join(left, on="hadm_id").filter(pl.col("came").dt.date() != pl.col("left").dt.date())
+    long = stays.filter(pl.col("left") - pl.col("came") >= timedelta(days=7)).height
+    ours = labels.filter(task="long_stay")
+    assert (ours.height, ours["boolean_value"].sum()) == (stays.height, long)
