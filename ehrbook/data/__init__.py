@@ -5,7 +5,7 @@ to get events), `adapt` (events to records and codes), `splits`, `history` (the 
 """
 
 from ehrbook.data.adapt import adapt
-from ehrbook.data.cohort import describe_cohort, events_per_vocabulary, load_cohort
+from ehrbook.data.cohort import Cohort, describe_cohort, events_per_vocabulary, example_subject, load_cohort
 from ehrbook.data.history import histories, history
 from ehrbook.data.read import Meds, read_meds
 from ehrbook.data.schema import TABLES, read_table, table_path, write_table
@@ -16,12 +16,14 @@ from ehrbook.data.synthetic import generate
 __all__ = [
     "SPLITS",
     "TABLES",
+    "Cohort",
     "Meds",
     "Source",
     "adapt",
     "assign_splits",
     "describe_cohort",
     "events_per_vocabulary",
+    "example_subject",
     "generate",
     "histories",
     "history",

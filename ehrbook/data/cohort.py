@@ -94,3 +94,13 @@ def events_per_vocabulary(records: pl.DataFrame, codes: pl.DataFrame) -> pd.Data
     counted = records.join(codes.select("code", "vocabulary", "domain"), on="code", how="left")
     table = counted.group_by("vocabulary", "domain").agg(events=pl.len(), codes=pl.col("code").n_unique())
     return table.sort("events", "vocabulary", "domain", descending=[True, False, False]).to_pandas()
+
+
+def example_subject(cohort: Cohort, seed: int) -> tuple[Cohort, int]:
+    """Return a cohort whose single subjects may be shown, and one subject of it with a record of middling length.
+
+    A record of a real subject is never shown, not even of an open data set: the example is then synthetic.
+    """
+    shown = load_cohort("synthetic", subjects=30, seed=seed) if cohort.source.real else cohort
+    lengths = shown.records.group_by("subject_id").len().sort("len", "subject_id")
+    return shown, int(lengths["subject_id"][lengths.height // 2])

@@ -1,0 +1,188 @@
+"""The book's figures: each function takes a table and returns a matplotlib figure, nothing else."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import polars as pl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+# The order of the domains, and of the marks and lines that tell them apart in greyscale.
+DOMAINS = ("visit", "condition", "medication", "procedure", "lab", "vital", "demographic", "other")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def plot_vocabularies(table: pd.DataFrame, most: int = 16) -> Figure:
+    """Draw events per vocabulary (columns vocabulary, events), the largest first, on a log scale."""
+    counts = table.groupby("vocabulary", sort=False)["events"].sum().sort_values(ascending=False).head(most)
+    figure, axes = plt.subplots(figsize=(7, 0.32 * len(counts) + 1))
+    sns.barplot(x=counts.to_numpy(), y=counts.index, ax=axes, color=sns.color_palette()[0])
+    axes.set(xscale="log", xlabel="events (log scale)", ylabel="")
+    return figure
+
+
+def plot_timeline(events: pd.DataFrame) -> Figure:
+    """Draw one subject's events as marks by domain, and stays as bars (columns time, end, domain, description)."""
+    present = [domain for domain in DOMAINS if (events["domain"] == domain).any() and domain != "demographic"]
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(present) + 1.2))
+    for row, domain in enumerate(present):
+        part = events[events["domain"] == domain]
+        axes.plot(part["time"], [row] * len(part), MARKERS[row], markersize=4, alpha=0.6, markeredgewidth=0)
+        stays = part[part["end"].notna() & (part["end"] - part["time"] >= pd.Timedelta(days=1))]
+        axes.hlines([row] * len(stays), stays["time"], stays["end"], linewidth=9, color="0.25", alpha=0.5)
+    axes.set(yticks=range(len(present)), yticklabels=present, ylim=(len(present) - 0.5, -0.5))
+    return figure
+
+
+def plot_prevalence(table: pd.DataFrame) -> Figure:
+    """Draw prevalence per task and split (columns title, split, prevalence as a fraction)."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    sns.pointplot(
+        table, x="prevalence", y="title", hue="split", linestyle="none", markers=["o", "s", "^"], dodge=0.4, ax=axes
+    )
+    axes.set(xlim=(-0.03, 1), xlabel="prevalence of the positive label", ylabel="")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    axes.legend(title="", frameon=False, loc="lower right")
+    return figure
+
+
+def plot_coverage(table: pd.DataFrame, most: int = 12) -> Figure:
+    """Draw for each vocabulary where the words of its events come from (the table of `coverage`)."""
+    names = table["vocabulary"].drop_duplicates().head(most)
+    wide = table[table["vocabulary"].isin(names)].pivot_table(
+        index="vocabulary", columns="described_by", values="share_of_events", fill_value=0.0
+    )
+    kinds = [kind for kind in ("dataset", "dictionary", "code", "none") if kind in wide]
+    figure, axes = plt.subplots(figsize=(7, 0.34 * len(names) + 1))
+    start = np.zeros(len(names))
+    for kind, hatch in zip(kinds, ("", "//", "..", "xx"), strict=False):
+        shares = wide.loc[names[::-1], kind].to_numpy()
+        axes.barh(names[::-1], shares, left=start, label=kind, hatch=hatch, edgecolor="white")
+        start += shares
+    axes.set(xlim=(0, 1), xlabel="share of events", ylabel="")
+    axes.legend(title="words from", frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def plot_token_counts(table: pd.DataFrame, context: int) -> Figure:
+    """Draw how long the texts of each form are (columns form, tokens), and where the context cuts them."""
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    sns.ecdfplot(table, x="tokens", hue="form", ax=axes, log_scale=True, linewidth=2)
+    axes.lines[-1].set_linestyle("--")  # told apart without colour
+    axes.axvline(context, color="0.3", linestyle=":")
+    axes.annotate(f"context: {context}", (context, 0.02), xytext=(4, 0), textcoords="offset points", color="0.3")
+    axes.set(xlabel="tokens in the text (log scale)", ylabel="share of texts")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:,.0f}"))
+    return figure
+
+
+def plot_map(points: pd.DataFrame, real: bool) -> Figure:
+    """Draw the first two principal components of the vectors, by label (columns x, y, label).
+
+    Of real subjects only the density is drawn: a point would be a person.
+    """
+    figure, axes = plt.subplots(figsize=(6, 4.5))
+    if real:
+        sns.kdeplot(points, x="x", y="y", hue="label", ax=axes, levels=5, thresh=0.15, common_norm=False)
+    else:
+        sns.scatterplot(points, x="x", y="y", hue="label", style="label", ax=axes, s=22, alpha=0.75, linewidth=0)
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    sns.move_legend(axes, "best", title="", frameon=False)
+    return figure
+
+
+def plot_padding(table: pd.DataFrame) -> Figure:
+    """Draw the share of padding in the tokens computed, by batching (columns batching, padding as a fraction)."""
+    figure, axes = plt.subplots(figsize=(6, 0.45 * len(table) + 0.9))
+    sns.barplot(table, x="padding", y="batching", ax=axes, color=sns.color_palette()[1])
+    axes.set(xlim=(0, 1), xlabel="share of the computed tokens that is padding", ylabel="")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    return figure
+
+
+def plot_throughput(benchmark: pd.DataFrame) -> Figure:
+    """Draw tokens per CPU second by variant (columns variant, tokens_per_cpu_second), from `benchmarks/`."""
+    figure, axes = plt.subplots(figsize=(6, 0.45 * len(benchmark) + 0.9))
+    sns.barplot(benchmark, x="tokens_per_cpu_second", y="variant", ax=axes, color=sns.color_palette()[2])
+    axes.set(xlabel="tokens per CPU second", ylabel="")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:,.0f}"))
+    return figure
+
+
+def plot_few_shot(runs: pd.DataFrame, groups: dict[str, str], metric: str = "AUROC") -> Figure:
+    """Draw few-shot curves: one panel a task group, a thin line a replicate and a thick line their mean.
+
+    ``runs`` is the results table (columns task, features, k, replicate, metric, value, status); k = -1 is drawn at
+    the right as "all".
+    """
+    table = runs[(runs["metric"] == metric) & (runs["status"] == "ok")].copy()
+    table["group"] = table["task"].map(groups)
+    table = table.groupby(["group", "features", "k", "replicate"], as_index=False)["value"].mean()
+    shots = sorted(k for k in table["k"].unique() if k > 0)
+    everything = 2 * max(shots)
+    table["x"] = table["k"].where(table["k"] > 0, everything)
+    names = [name for name in dict.fromkeys(groups.values()) if name in set(table["group"])]
+    figure, panels = plt.subplots(1, len(names), figsize=(4.4 * len(names) + 0.6, 3.8), sharey=True, squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        _few_shot_panel(axes, table[table["group"] == name])
+        axes.axhline(0.5, color="0.5", linestyle=":", linewidth=1)
+        axes.set(title=name, xlabel="shots per class", ylabel=metric, xscale="log")
+        axes.set_xticks([*shots, everything], [*map(str, shots), "all"])
+        axes.xaxis.set_minor_locator(NullLocator())
+    panels[0][0].legend(title="", frameon=False, loc="upper left")
+    return figure
+
+
+def _few_shot_panel(axes: Axes, table: pd.DataFrame) -> None:
+    for place, (features, part) in enumerate(table.groupby("features")):
+        colour = sns.color_palette()[place]
+        for _, replicate in part[part["k"] > 0].groupby("replicate"):
+            axes.plot(replicate["x"], replicate["value"], color=colour, alpha=0.25, linewidth=0.8)
+        mean = part.groupby("x").agg({"value": "mean"})
+        axes.plot(mean.index, mean["value"], color=colour, marker=MARKERS[place], linewidth=2, label=str(features))
+
+
+def plot_intervals(table: pd.DataFrame) -> Figure:
+    """Draw value and 95 % interval per task and features (columns title, features, value, lower, upper)."""
+    titles = list(dict.fromkeys(table["title"]))
+    kinds = sorted(table["features"].unique())
+    figure, axes = plt.subplots(figsize=(7, 0.55 * len(titles) + 1))
+    for place, features in enumerate(kinds):
+        part = table[table["features"] == features]
+        height = [titles.index(title) + (place - (len(kinds) - 1) / 2) * 0.25 for title in part["title"]]
+        spread = np.vstack([part["value"] - part["lower"], part["upper"] - part["value"]])
+        axes.errorbar(part["value"], height, xerr=spread, fmt=MARKERS[place], capsize=3, label=features)
+    axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
+    axes.set(yticks=range(len(titles)), yticklabels=titles, xlabel="AUROC with 95 % interval over subjects")
+    axes.invert_yaxis()
+    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(kinds))
+    return figure
+
+
+def plot_context(table: pd.DataFrame, series: str) -> Figure:
+    """Draw AUROC against the context window (columns context, auroc, lower, upper and the column ``series``)."""
+    figure, axes = plt.subplots(figsize=(6, 3.8))
+    for place, (name, part) in enumerate(table.groupby(series, sort=False)):
+        spread = np.vstack([part["auroc"] - part["lower"], part["upper"] - part["auroc"]])
+        shifted = part["context"] * 1.03**place
+        axes.errorbar(shifted, part["auroc"], yerr=spread, marker=MARKERS[place], capsize=3, label=str(name))
+    windows = sorted(table["context"].unique())
+    axes.set(xscale="log", xlabel="context window, tokens", ylabel="AUROC")
+    axes.set_xticks(windows, [str(window) for window in windows])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(title="", frameon=False)
+    return figure
+
+
+def map_points(vectors: NDArray[np.float32], labels: pl.Series, names: tuple[str, str]) -> pd.DataFrame:
+    """Project vectors (n, d) onto their first two principal components; ``names`` are those of False and True."""
+    from sklearn.decomposition import PCA
+
+    places = PCA(n_components=2, svd_solver="full").fit_transform(vectors.astype(np.float64))
+    said = [names[int(value)] for value in labels]
+    return pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "label": said})

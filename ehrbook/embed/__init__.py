@@ -1,0 +1,28 @@
+"""Station 4, vectors: a language model reads each text once.
+
+Read in this order: ``models.yml`` (the encoders, as data), `encoder` (load one, encode a batch), `batches`,
+`store` (what is never computed twice), `embed` (all texts of a cohort).
+"""
+
+from ehrbook.embed.batches import TOKEN_BUDGET, budget_batches, fixed_batches, padding_share
+from ehrbook.embed.embed import Embedded, embed, lookup
+from ehrbook.embed.encoder import Encoder, EncoderSpec, count_tokens, encode_batch, load_encoder, load_folder, tokenize
+from ehrbook.embed.store import VectorStore
+
+__all__ = [
+    "TOKEN_BUDGET",
+    "Embedded",
+    "Encoder",
+    "EncoderSpec",
+    "VectorStore",
+    "budget_batches",
+    "count_tokens",
+    "embed",
+    "encode_batch",
+    "fixed_batches",
+    "load_encoder",
+    "load_folder",
+    "lookup",
+    "padding_share",
+    "tokenize",
+]

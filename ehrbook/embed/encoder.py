@@ -1,0 +1,155 @@
+"""One face for every encoder: text in, vectors out, and a fingerprint of everything that shapes a vector."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ehrbook.errors import InputError, nearest
+
+MODELS = Path(__file__).with_name("models.yml")
+
+
+class EncoderSpec(BaseModel):
+    """One row of ``models.yml``; ``context`` is in tokens, ``dimension`` the length of a vector."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    title: str
+    package: str
+    folder: str
+    weights_sha256: str
+    dimension: int
+    context: int
+    pooling: Literal["mean"]
+    normalise: bool
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded encoder: its row, its tokenizer and its model (float32, evaluation mode, CPU)."""
+
+    spec: EncoderSpec
+    tokenizer: Any
+    model: Any
+    files_sha256: str  # over the weights, the configuration and the tokenizer
+
+    def fingerprint(self, max_tokens: int) -> str:
+        """Return the hex name of all that shapes a vector: files, pooling, normalisation, context, number type."""
+        check_context(self.spec, max_tokens)
+        shape = [self.files_sha256, self.spec.pooling, self.spec.normalise, max_tokens, "float32"]
+        return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:32]
+
+
+def check_context(spec: EncoderSpec, max_tokens: int) -> None:
+    """Raise `InputError` for a context that the encoder cannot read."""
+    if not 2 < max_tokens <= spec.context:
+        raise InputError(f"context: {max_tokens} tokens do not fit encoder '{spec.name}'; give 3 to {spec.context}")
+
+
+def load_specs(path: Path = MODELS) -> dict[str, EncoderSpec]:
+    """Read the encoders' rows; raise `InputError` that names the row and the key at fault."""
+    specs = {}
+    for name, row in yaml.safe_load(path.read_text()).items():
+        try:
+            specs[name] = EncoderSpec(name=name, **row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"{path}, encoder '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return specs
+
+
+@cache
+def load_encoder(name: str) -> Encoder:
+    """Load encoder ``name`` from its installed package, after its weights' checksum has been verified.
+
+    Nothing is downloaded and no remote code runs. Raises `InputError` for an unknown name, a package that is not
+    installed, and weights that are not those of ``models.yml``.
+    """
+    specs = load_specs()
+    if name not in specs:
+        raise InputError(f"encoder '{name}' does not exist; {nearest(name, specs)}")
+    spec = specs[name]
+    package = importlib.util.find_spec(spec.package)
+    if package is None or not package.submodule_search_locations:
+        raise InputError(f"encoder '{name}': package {spec.package} is not installed; run make clean, then make book")
+    return load_folder(spec, Path(package.submodule_search_locations[0]) / spec.folder)
+
+
+def load_folder(spec: EncoderSpec, folder: Path) -> Encoder:
+    """Load an encoder from a folder in the transformers format; raise `InputError` when its weights are not right."""
+    weights = folder / "model.safetensors"
+    found = _sha256(weights) if weights.exists() else "no file"
+    if found != spec.weights_sha256:
+        raise InputError(
+            f"{weights} is not the model it should be (sha256 {found[:12]}, expected {spec.weights_sha256[:12]}): "
+            f"remove .venv and run make book to install package {spec.package} again"
+        )
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    model = transformers.AutoModel.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+    )
+    names = ("model.safetensors", "config.json", "tokenizer.json")
+    together = hashlib.sha256("".join(_sha256(folder / name) for name in names).encode()).hexdigest()
+    return Encoder(spec, tokenizer, model.eval(), together)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tokenize(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> list[list[int]]:
+    """Return the token ids of each text, special tokens included, cut after ``max_tokens`` (None: not cut)."""
+    if not texts:
+        return []
+    if max_tokens is not None:
+        check_context(encoder.spec, max_tokens)
+    ids: list[list[int]] = encoder.tokenizer(
+        texts, truncation=max_tokens is not None, max_length=max_tokens, verbose=False
+    )["input_ids"]
+    return ids
+
+
+def count_tokens(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> NDArray[np.int64]:
+    """Return the length of each text in tokens, (n,) int64, special tokens included."""
+    return np.array([len(ids) for ids in tokenize(texts, encoder, max_tokens)], dtype=np.int64)
+
+
+def encode_batch(batch: list[list[int]], encoder: Encoder) -> NDArray[np.float32]:
+    """Return the vectors (n, dimension) of token lists, padded to the longest of them.
+
+    The mean is over the tokens of each text only. The study averaged the padding of its BERT models in, so that a
+    vector depended on its neighbours in the batch.
+    """
+    import torch
+
+    longest = max(len(ids) for ids in batch)
+    tokens = torch.full((len(batch), longest), encoder.tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(batch), longest), dtype=torch.long)
+    for row, ids in enumerate(batch):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = 1
+    with torch.inference_mode():
+        states = encoder.model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        vectors = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        if encoder.spec.normalise:
+            vectors = torch.nn.functional.normalize(vectors, dim=1)
+    found: NDArray[np.float32] = vectors.float().numpy()
+    return found
