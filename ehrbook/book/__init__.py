@@ -1,0 +1,5 @@
+"""The last station, pages: profiles, the chapter runner, figures and the site. It may use all others.
+
+Read in this order: `profile` (what is run), `chapter` (a notebook as data), `stamp` (does it need to run?),
+`run` (run it), `figures` and `plots` (what it shows), `site` (the HTML), `cli` (the commands).
+"""

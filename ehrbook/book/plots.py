@@ -120,9 +120,9 @@ def plot_few_shot(runs: pd.DataFrame, groups: dict[str, str], metric: str = "AUR
     ``runs`` is the results table (columns task, features, k, replicate, metric, value, status); k = -1 is drawn at
     the right as "all".
     """
-    table = runs[(runs["metric"] == metric) & (runs["status"] == "ok")].copy()
-    table["group"] = table["task"].map(groups)
-    table = table.groupby(["group", "features", "k", "replicate"], as_index=False)["value"].mean()
+    judged = runs[(runs["metric"] == metric) & (runs["status"] == "ok")]
+    judged = judged.assign(group=judged["task"].map(groups))
+    table = judged.groupby(["group", "features", "k", "replicate"]).agg({"value": "mean"}).reset_index()
     shots = sorted(k for k in table["k"].unique() if k > 0)
     everything = 2 * max(shots)
     table["x"] = table["k"].where(table["k"] > 0, everything)

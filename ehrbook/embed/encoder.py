@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,12 +37,25 @@ class EncoderSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded encoder: its row, its tokenizer and its model (float32, evaluation mode, CPU)."""
+    """An encoder ready to use: its row, its tokenizer, and a model that is loaded when it is first needed."""
 
     spec: EncoderSpec
-    tokenizer: Any
-    model: Any
+    folder: Path
+    tokenizer: Any  # tokenizers.Tokenizer
     files_sha256: str  # over the weights, the configuration and the tokenizer
+
+    @cached_property
+    def model(self) -> Any:
+        """The model on the library's own classes: float32, evaluation mode, CPU, no remote code."""
+        import torch
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        model = transformers.AutoModel.from_pretrained(
+            self.folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+        )
+        return model.eval()
 
     def fingerprint(self, max_tokens: int) -> str:
         """Return the hex name of all that shapes a vector: files, pooling, normalisation, context, number type."""
@@ -71,7 +84,7 @@ def load_specs(path: Path = MODELS) -> dict[str, EncoderSpec]:
 
 @cache
 def load_encoder(name: str) -> Encoder:
-    """Load encoder ``name`` from its installed package, after its weights' checksum has been verified.
+    """Find encoder ``name`` in its installed package and verify its weights' checksum.
 
     Nothing is downloaded and no remote code runs. Raises `InputError` for an unknown name, a package that is not
     installed, and weights that are not those of ``models.yml``.
@@ -87,7 +100,7 @@ def load_encoder(name: str) -> Encoder:
 
 
 def load_folder(spec: EncoderSpec, folder: Path) -> Encoder:
-    """Load an encoder from a folder in the transformers format; raise `InputError` when its weights are not right."""
+    """Open an encoder in a folder of the transformers format; raise `InputError` when its weights are not right."""
     weights = folder / "model.safetensors"
     found = _sha256(weights) if weights.exists() else "no file"
     if found != spec.weights_sha256:
@@ -95,18 +108,13 @@ def load_folder(spec: EncoderSpec, folder: Path) -> Encoder:
             f"{weights} is not the model it should be (sha256 {found[:12]}, expected {spec.weights_sha256[:12]}): "
             f"remove .venv and run make book to install package {spec.package} again"
         )
-    import torch
-    import transformers
+    from tokenizers import Tokenizer
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    model = transformers.AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-    )
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
     names = ("model.safetensors", "config.json", "tokenizer.json")
     together = hashlib.sha256("".join(_sha256(folder / name) for name in names).encode()).hexdigest()
-    return Encoder(spec, tokenizer, model.eval(), together)
+    return Encoder(spec, folder, tokenizer, together)
 
 
 def _sha256(path: Path) -> str:
@@ -116,14 +124,12 @@ def _sha256(path: Path) -> str:
 
 def tokenize(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> list[list[int]]:
     """Return the token ids of each text, special tokens included, cut after ``max_tokens`` (None: not cut)."""
-    if not texts:
-        return []
-    if max_tokens is not None:
+    if max_tokens is None:
+        encoder.tokenizer.no_truncation()
+    else:
         check_context(encoder.spec, max_tokens)
-    ids: list[list[int]] = encoder.tokenizer(
-        texts, truncation=max_tokens is not None, max_length=max_tokens, verbose=False
-    )["input_ids"]
-    return ids
+        encoder.tokenizer.enable_truncation(max_tokens)
+    return [encoding.ids for encoding in encoder.tokenizer.encode_batch_fast(texts)]
 
 
 def count_tokens(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> NDArray[np.int64]:
@@ -140,7 +146,7 @@ def encode_batch(batch: list[list[int]], encoder: Encoder) -> NDArray[np.float32
     import torch
 
     longest = max(len(ids) for ids in batch)
-    tokens = torch.full((len(batch), longest), encoder.tokenizer.pad_token_id, dtype=torch.long)
+    tokens = torch.zeros((len(batch), longest), dtype=torch.long)  # what stands in the padding is masked
     mask = torch.zeros((len(batch), longest), dtype=torch.long)
     for row, ids in enumerate(batch):
         tokens[row, : len(ids)] = torch.tensor(ids)

@@ -59,7 +59,7 @@ def few_shot(
     """
     _check(features, labels)
     placed = labels.with_row_index("row").sort("task", "subject_id", "prediction_time", "row")
-    status = dict(evaluable(labels)[["task", "status"]].itertuples(index=False))
+    status: dict[str, str] = dict(evaluable(labels)[["task", "status"]].itertuples(index=False))
     plan = [(k, replicate) for k in shots for replicate in range(replicates)] + [(ALL, 0)]
     parts = {task: part for (task,), part in placed.group_by("task", maintain_order=True)}
     judged = [(task, name) for task in parts if status[task] == "ok" for name in features]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 import polars as pl
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ehrbook.errors import InputError, nearest
 from ehrbook.serialize.code_list import write_list

@@ -1,0 +1,100 @@
+"""The commands: build the book, run one chapter, show the pages."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ehrbook.errors import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+ProfileName = Annotated[str, typer.Option(help="A file of profiles/, without .yml.")]
+Data = Annotated[str, typer.Option(help="The data folder, for a profile that needs one.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a parameter: key=value. Repeatable.")]
+
+
+def _overrides(data: str, settings: list[str] | None) -> dict[str, str]:
+    overrides = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: write key=value, for example --set context=128")
+        overrides[key.strip()] = value
+    if data:
+        overrides["data"] = f"'{Path(data).expanduser().resolve()}'"
+    return overrides
+
+
+@app.command()
+def book(profile: ProfileName = "demo", data: Data = "", settings: Settings = None) -> None:
+    """Run the chapters that need it and render the book."""
+    from ehrbook.book.profile import load_profile
+    from ehrbook.book.run import build_folder, only_run, run_chapters
+    from ehrbook.book.site import build_site
+
+    root = Path.cwd()
+    chosen = load_profile(profile, _overrides(data, settings))
+    started = time.monotonic()
+    with only_run(build_folder(chosen, root)):
+        outcomes = run_chapters(chosen, root)
+        rendering = time.monotonic()
+        page, rendered = build_site(chosen, root)
+    rows = [(o.slug, "ran" if o.reason else "up to date", o.seconds, f"{o.peak_mib:,.0f} MiB") for o in outcomes]
+    rows.append(("pages", "rendered" if rendered else "up to date", time.monotonic() - rendering, ""))
+    for name, what, seconds, peak in [*rows, ("all", "", time.monotonic() - started, "")]:
+        print(f"{name:20}{what:12}{seconds:8.1f} s{peak:>14}".rstrip())
+    print(page)
+
+
+@app.command()
+def chapter(slug: str, profile: ProfileName = "demo", data: Data = "", settings: Settings = None) -> None:
+    """Run the chapters up to SLUG, such as 03-embedding, without rendering."""
+    from ehrbook.book.profile import load_profile
+    from ehrbook.book.run import build_folder, only_run, run_chapters
+
+    chosen = load_profile(profile, _overrides(data, settings))
+    with only_run(build_folder(chosen, Path.cwd())):
+        run_chapters(chosen, Path.cwd(), only=slug)
+
+
+@app.command()
+def serve(
+    profile: ProfileName = "demo", port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000
+) -> None:
+    """Show the pages of a profile in a browser, on this machine only."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    html = Path("build") / profile / "html"
+    if not (html / "index.html").exists():
+        raise InputError(f"{html} holds no pages: make book PROFILE={profile} first")
+    print(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(html))
+    try:
+        ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+    except OSError as error:
+        raise InputError(f"port {port}: {error.strerror}; choose another with PORT=...") from error
+    except KeyboardInterrupt:
+        print()
+
+
+def main() -> None:
+    """Run a command; bad input ends with one line and exit code 2, a failed chapter with one line and 1."""
+    from ehrbook.book.run import ChapterError
+
+    try:
+        app()
+    except InputError as error:
+        sys.exit(_say(error, 2))
+    except ChapterError as error:
+        sys.exit(_say(error, 1))
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code

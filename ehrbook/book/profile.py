@@ -1,0 +1,111 @@
+"""A profile: one small YAML file that says which data, encoder and protocol the notebooks run with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ehrbook.data import load_source
+from ehrbook.errors import InputError, nearest
+
+_Positive = Annotated[int, Field(gt=0)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Profile(BaseModel):
+    """The parameters of a run; each chapter takes those that its parameters cell names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str  # from the file's name
+    title: str
+    source: str  # a file of ehrbook/data/sources
+    data: str = ""  # the data folder; empty for synthetic subjects
+    subjects: _Positive | None = None  # synthetic subjects
+    seed: int
+    split_fractions: list[_Share]  # train, tuning, held_out
+    labels_per_subject: _Positive | None  # and task; null keeps all
+    serialization: Literal["list", "markdown"]
+    encoder: str
+    context: _Positive  # tokens
+    contexts: list[_Positive]  # of the scaling chapter
+    shots: list[_Positive]  # per class
+    replicates: _Positive
+    draws: _Positive  # of the bootstrap
+
+    @model_validator(mode="after")
+    def _fractions_are_three_and_whole(self) -> Profile:
+        if len(self.split_fractions) != 3 or abs(sum(self.split_fractions) - 1) > 1e-9:
+            raise ValueError("split_fractions: three shares that sum to 1 are needed")
+        return self
+
+
+def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Path = Path("profiles")) -> Profile:
+    """Read ``profiles/<name>.yml``, put ``overrides`` (key -> YAML text) over it and check every key and type.
+
+    Raises `InputError` that names the file and the key: an unknown profile, an unknown or ill-typed key, an unknown
+    source, a data folder that is missing.
+    """
+    path = folder / f"{name}.yml"
+    if not path.exists():
+        raise InputError(f"profile '{name}' does not exist in {folder}/; {nearest(name, _names(folder))}")
+    values = _read(path)
+    origin = dict.fromkeys(values, str(path))
+    for key, text in (overrides or {}).items():
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{key}={text}: the value is no YAML; quote it or mend its brackets") from error
+        origin[key] = f"{key}={text}"
+    for key in values:
+        if key not in Profile.model_fields or key == "name":
+            valid = set(Profile.model_fields) - {"name"}
+            raise InputError(f"{origin[key]}: unknown parameter '{key}'; {nearest(key, valid)}")
+    try:
+        profile = Profile(name=name, **values)
+    except ValidationError as error:
+        raise InputError(_say(error, path, origin)) from error
+    _check_data(profile)
+    return profile
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.stem for path in folder.glob("*.yml")]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise InputError(f"{path}, line {line}: this is no YAML; compare it with another profile") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a profile is a list of 'key: value' lines; compare it with another profile")
+    return values
+
+
+def _say(error: ValidationError, path: Path, origin: dict[str, str]) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return f"{path}: {first['msg'].removeprefix('Value error, ')}"
+    key = str(first["loc"][0])
+    place = "".join(f"[{part}]" for part in first["loc"][1:] if isinstance(part, int))
+    return f"{origin.get(key, path)}: parameter '{key}{place}': {first['msg'].lower()}, not {first['input']!r}"
+
+
+def _check_data(profile: Profile) -> None:
+    source = load_source(profile.source)
+    if profile.source == "synthetic":
+        if profile.subjects is None:
+            raise InputError(f"profile '{profile.name}': a synthetic cohort needs 'subjects'; add it to the file")
+        return
+    if not profile.data:
+        raise InputError(
+            f"profile '{profile.name}' needs a data folder: make book PROFILE={profile.name} DATA=<folder>; "
+            f"{source.download}"
+        )
+    if not Path(profile.data).is_dir():
+        raise InputError(f"data folder {profile.data} does not exist (DATA=...): {source.download}")

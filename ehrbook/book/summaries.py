@@ -1,0 +1,68 @@
+"""What figures are drawn from and said to show: small tables made of results, and alternative texts."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ehrbook.evaluate import ALL
+from ehrbook.tasks import Task
+
+
+def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
+    """Return the results with all training labels of the tasks that can be judged, with the tasks' titles."""
+    final = results[(results["k"] == ALL) & (results["status"] == "ok")]
+    titles = final["task"].map({name: task.title for name, task in tasks.items()})
+    order = {name: place for place, name in enumerate(tasks)}
+    placed = final.assign(title=titles, place=final["task"].map(order))
+    return placed.sort_values(["place", "metric", "features"], kind="stable").drop(columns="place")
+
+
+def context_curve(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
+    """Average AUROC over the tasks of a group at each context (the name of the features, in tokens).
+
+    Columns: group, context, auroc (mean), lower and upper (the lowest and highest task), tasks.
+    """
+    final = all_label_results(results, tasks)
+    auroc = final[final["metric"] == "AUROC"]
+    auroc = auroc.assign(
+        group=auroc["task"].map({name: task.group for name, task in tasks.items()}),
+        context=auroc["features"].astype(int),
+    )
+    curve = auroc.groupby(["group", "context"], sort=True)["value"].agg(["mean", "min", "max", "count"]).reset_index()
+    return curve.rename(columns={"mean": "auroc", "min": "lower", "max": "upper", "count": "tasks"})
+
+
+def say_few_shot(means: pd.DataFrame) -> str:
+    """Say what the few-shot curves show: where each set of features begins and ends in each group."""
+    auroc = means[means["metric"] == "AUROC"]
+    parts = []
+    for (group, features), part in auroc.groupby(["group", "features"]):
+        by_shots = part.groupby("k")["value"].mean()
+        parts.append(f"{group}, {features}: {by_shots[by_shots.index > 0].iloc[0]:.2f} to {by_shots[ALL]:.2f}")
+    return f"Few-shot curves of mean AUROC, from the fewest shots to all labels. {'; '.join(parts)}."
+
+
+def say_intervals(auroc: pd.DataFrame) -> str:
+    """Say what the interval plot shows: the best and the worst task for each set of features."""
+    parts = []
+    for features, part in auroc.groupby("features"):
+        ranked = part.sort_values("value")
+        worst, best = ranked.iloc[0], ranked.iloc[-1]
+        parts.append(
+            f"{features}: best {best['title'].lower()} ({best['value']:.2f}), "
+            f"worst {worst['title'].lower()} ({worst['value']:.2f})"
+        )
+    return f"AUROC per task with 95 % intervals. {'; '.join(parts)}."
+
+
+def say_context(curve: pd.DataFrame, series: str) -> str:
+    """Say what a context curve shows: the value at the shortest and longest context, and the best one."""
+    parts = []
+    for name, part in curve.groupby(series, sort=False):
+        part = part.sort_values("context")
+        first, last, best = part.iloc[0], part.iloc[-1], part.sort_values("auroc").iloc[-1]
+        parts.append(
+            f"{name}: {first['auroc']:.3f} at {first['context']} tokens, {last['auroc']:.3f} at {last['context']}, "
+            f"highest at {best['context']}"
+        )
+    return f"AUROC against context window. {'; '.join(parts)}."
