@@ -21,7 +21,18 @@ import torch
 from ehrbook.embed import Encoder, budget_batches, encode_batch, fixed_batches, load_encoder, padding_share, tokenize
 
 TEXTS, CONTEXT, ROUNDS = 160, 512, 3
-WORDS = "heart failure glucose in serum unspecified sodium visit platelet count aspirin 139 4.1 mg/dL kidney acute".split()
+WORDS = [
+    "heart failure",
+    "glucose",
+    "serum",
+    "unspecified",
+    "sodium",
+    "visit",
+    "platelet count",
+    "aspirin",
+    "139",
+    "mg/dL",
+]
 OUT = Path(__file__).with_suffix(".csv")
 
 

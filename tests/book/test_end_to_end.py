@@ -1,0 +1,125 @@
+"""The whole book, as a reader builds it: twice from cold, then opened page by page in a browser."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EHRBOOK = str(Path(sys.executable).parent / "ehrbook")
+LEFT_OUT = shutil.ignore_patterns("build", ".venv", ".git", "__pycache__", "*.egg-info", ".*_cache", "tests")
+
+
+def build(root: Path, *options: str) -> str:
+    command = [EHRBOOK, "book", *options]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke book, built from cold in a copy of the repository."""
+    root = tmp_path_factory.mktemp("book") / "repository"
+    shutil.copytree(ROOT, root, ignore=LEFT_OUT)
+    said = build(root, "--profile", "smoke")
+    assert "build/smoke/html/index.html" in said
+    return root
+
+
+def test_a_second_build_runs_nothing_and_says_so(smoke: Path) -> None:
+    said = build(smoke, "--profile", "smoke").splitlines()
+    assert [line for line in said if line.endswith(": up to date")] == [
+        f"{path.stem}: up to date" for path in sorted((ROOT / "chapters").glob("*.ipynb"))
+    ]
+    assert not any("runs," in line for line in said)
+
+
+def test_two_cold_builds_are_byte_identical(smoke: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    shutil.copytree(ROOT, other, ignore=LEFT_OUT)
+    build(other, "--profile", "smoke")
+    one, two = (
+        {
+            path.relative_to(root): path.read_bytes()
+            for path in (root / "build/smoke/public").rglob("*")
+            if path.is_file()
+        }
+        for root in (smoke, other)
+    )
+    assert sorted(one) == sorted(two)
+    assert len([path for path in one if path.suffix == ".ipynb"]) == 5
+    assert {"results.csv", "context_results.csv"} <= {path.name for path in one}
+    assert [str(path) for path in one if one[path] != two[path]] == []
+
+
+def test_real_records_make_a_book_and_show_no_subject(mimic_demo: Path, smoke: Path) -> None:
+    """The MIMIC-IV demo at the smoke test's size: the way through works, and no id of a subject leaves the folder."""
+    import polars as pl
+
+    settings = ["labels_per_subject=1", "context=64", "contexts=[64]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    options = [option for setting in settings for option in ("--set", setting)]
+    build(smoke, "--profile", "mimic-demo", "--data", str(mimic_demo), *options)
+    ids = pl.read_parquet(mimic_demo / "data" / "**" / "*.parquet", columns=["subject_id"])["subject_id"].unique()
+    pages = smoke / "build" / "mimic-demo"
+    for folder in (pages / "public", pages / "html"):
+        text = [
+            p.read_text(errors="ignore") for p in folder.rglob("*") if p.suffix in (".ipynb", ".html", ".csv", ".js")
+        ]
+        assert len(text) > 10
+        assert not any(str(subject) in page for subject in ids for page in text)
+
+
+@pytest.fixture
+def address(smoke: Path) -> Iterator[str]:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(smoke / "build" / "smoke" / "html"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_every_page_loads_in_a_browser(smoke: Path, address: str, tmp_path: Path) -> None:
+    """No error from the book's own files, and an alternative text that says something for every image."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+    for flag in [*flags, "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'browser'}"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        html = smoke / "build" / "smoke" / "html"
+        pages = [path.relative_to(html) for path in html.rglob("*.html") if "_static" not in path.parts]
+        assert len(pages) >= 8
+        images = 0
+        for page in pages:
+            browser.get(f"{address}/{page}")
+            assert browser.title
+            for image in browser.find_elements("css selector", "article img"):
+                alt = image.get_attribute("alt") or ""
+                assert len(alt.split()) >= 4, f"{page}: {alt!r}"
+                assert browser.execute_script("return arguments[0].naturalWidth > 0", image), f"{page}: {alt}"
+                images += 1
+            own = [
+                entry
+                for entry in browser.get_log("browser")
+                if entry["level"] == "SEVERE" and address in entry["message"]
+            ]
+            assert own == [], f"{page}: {own}"
+        assert images >= 12
+    finally:
+        browser.quit()

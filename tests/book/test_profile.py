@@ -1,0 +1,65 @@
+"""A profile that is not what it should be gets one line that names file, key and mend."""
+
+from pathlib import Path
+
+import pytest
+
+from ehrbook.book.profile import load_profile
+from ehrbook.errors import InputError
+from tests.conftest import ROOT
+
+PROFILES = ROOT / "profiles"
+
+
+def fault(name: str = "demo", folder: Path = PROFILES, **overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_profile(name, overrides, folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo"])
+def test_synthetic_profiles_are_whole(name: str) -> None:
+    assert load_profile(name, folder=PROFILES).source == "synthetic"
+
+
+def test_overrides_are_typed() -> None:
+    profile = load_profile("demo", {"context": "128", "shots": "[1, 2]", "labels_per_subject": "null"}, PROFILES)
+    assert (profile.context, profile.shots, profile.labels_per_subject) == (128, [1, 2], None)
+
+
+def test_unknown_profile() -> None:
+    assert "profile 'demmo' does not exist" in fault("demmo")
+    assert "did you mean 'demo'?" in fault("demmo")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("contxt", "1", "contxt=1: unknown parameter 'contxt'; did you mean 'context'?"),
+        ("context", "many", "context=many: parameter 'context': input should be a valid integer"),
+        ("context", "-4", "greater than 0"),
+        ("context", "1.5", "valid integer"),
+        ("shots", "[1, two]", "parameter 'shots[1]'"),
+        ("shots", "[1, 2", "is no YAML"),
+        ("serialization", "xml", "'list' or 'markdown'"),
+        ("split_fractions", "[0.5, 0.5]", "split_fractions: three shares"),
+        ("source", "hospital", "source 'hospital' does not exist"),
+        ("subjects", "null", "needs 'subjects'"),
+    ],
+)
+def test_bad_parameter(key: str, value: str, said: str) -> None:
+    assert said in fault(**{key: value})
+
+
+@pytest.mark.parametrize("text", ["title: [", "- a\n- b\n", "just words", "", "title: x\n"])
+def test_bad_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.yml").write_text(text)
+    assert str(tmp_path / "mine.yml") in fault("mine", tmp_path)
+
+
+def test_a_profile_of_real_data_says_where_to_get_it() -> None:
+    said = fault("mimic-demo")
+    assert "make book PROFILE=mimic-demo DATA=<folder>" in said
+    assert "physionet.org" in said
+    assert "does not exist" in fault("mimic-demo", data="/nowhere")
