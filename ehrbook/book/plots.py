@@ -123,7 +123,7 @@ def plot_few_shot(runs: pd.DataFrame, groups: dict[str, str], metric: str = "AUR
     judged = runs[(runs["metric"] == metric) & (runs["status"] == "ok")]
     judged = judged.assign(group=judged["task"].map(groups))
     table = judged.groupby(["group", "features", "k", "replicate"]).agg({"value": "mean"}).reset_index()
-    shots = sorted(k for k in table["k"].unique() if k > 0)
+    shots = sorted(int(k) for k in table["k"].unique() if k > 0)
     everything = 2 * max(shots)
     table["x"] = table["k"].where(table["k"] > 0, everything)
     names = [name for name in dict.fromkeys(groups.values()) if name in set(table["group"])]

@@ -151,9 +151,8 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], build: Path) -> float
         os.replace(running, failed)
         if error.ename == InputError.__name__:
             raise InputError(error.evalue) from None
-        raise ChapterError(
-            f"{chapter.slug}, cell {error.cell_index}: {error.ename}: {error.evalue} (the notebook so far: {failed})"
-        ) from None
+        said = f"{chapter.slug}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
+        raise ChapterError(f"{said} (the notebook so far: {failed})") from None
     done = nbformat.read(running, as_version=4)
     peak = float("".join(output.get("text", "") for output in done.cells.pop().outputs)) / 1024
     _cell_tagged(done, "parameters").source = _assignments(chapter, _shown(parameters))

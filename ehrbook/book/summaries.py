@@ -17,6 +17,19 @@ def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataF
     return placed.sort_values(["place", "metric", "features"], kind="stable").drop(columns="place")
 
 
+def results_table(final: pd.DataFrame) -> pd.DataFrame:
+    """Write `all_label_results` for reading: one row a task and set of features, "value (lower to upper)"."""
+    said = final.assign(
+        said=[f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})" for row in final.itertuples()],
+        held_out=[f"{row.positives:.0f} of {row.n:.0f} ({row.prevalence:.0%})" for row in final.itertuples()],
+    )
+    wide = said.pivot_table(
+        index=["title", "features", "held_out"], columns="metric", values="said", aggfunc="first", sort=False
+    )
+    table = wide.reset_index().rename(columns={"title": "task", "held_out": "positives in held_out"})
+    return table[["task", "features", "AUROC", "AUPRC", "Brier", "positives in held_out"]]
+
+
 def context_curve(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
     """Average AUROC over the tasks of a group at each context (the name of the features, in tokens).
 
@@ -53,6 +66,12 @@ def say_intervals(auroc: pd.DataFrame) -> str:
             f"worst {worst['title'].lower()} ({worst['value']:.2f})"
         )
     return f"AUROC per task with 95 % intervals. {'; '.join(parts)}."
+
+
+def say_map(points: pd.DataFrame) -> str:
+    """Say what the map shows: how many texts of each label, and where their means lie along the first component."""
+    parts = [f"{len(part)} of a {label}, mean {part['x'].mean():.2f}" for label, part in points.groupby("label")]
+    return f"Map of embeddings in two dimensions. Along the first component: {'; '.join(parts)}."
 
 
 def say_context(curve: pd.DataFrame, series: str) -> str:

@@ -125,7 +125,9 @@ def _tidy(results: Iterable[pd.DataFrame]) -> pd.DataFrame:
     columns = ["task", "features", "head", "k", "replicate", "metric", "value", "lower", "upper", "draws"]
     columns += ["n", "n_subjects", "positives", "prevalence", "status"]
     table = pd.concat(results, ignore_index=True).reindex(columns=columns)
-    return table.assign(status=table["status"].fillna("ok"))
+    # A task that is not judged has no numbers; whole numbers must stay whole all the same.
+    whole = dict.fromkeys(["k", "replicate", "draws", "n", "n_subjects", "positives"], "Int64")
+    return table.assign(status=table["status"].fillna("ok")).astype(whole)
 
 
 def _scores(predictions: list[pl.DataFrame]) -> pl.DataFrame:

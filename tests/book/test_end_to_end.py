@@ -77,6 +77,29 @@ def test_real_records_make_a_book_and_show_no_subject(mimic_demo: Path, smoke: P
         assert not any(str(subject) in page for subject in ids for page in text)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PAR1 and then nothing", "is no whole Parquet file"),
+        (None, "holds no data/**/*.parquet"),
+    ],
+)
+def test_bad_records_end_with_one_line_and_code_2(
+    smoke: Path, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    if content is not None:
+        (tmp_path / "data" / "0.parquet").write_bytes(content)
+    command = [EHRBOOK, "book", "--profile", "mimic-demo", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=smoke, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert [line for line in lines if "error" in line.lower()] == lines[-1:]
+    assert lines[-1].strip().startswith("error: ")
+    assert said in lines[-1]
+    assert "Traceback" not in done.stderr + done.stdout
+
+
 @pytest.fixture
 def address(smoke: Path) -> Iterator[str]:
     handler = partial(SimpleHTTPRequestHandler, directory=str(smoke / "build" / "smoke" / "html"))
