@@ -65,6 +65,7 @@ def _stage(profile: Profile, root: Path, build: Path, site: Path) -> None:
     for path in chapters_in_toc(root):
         shutil.copy(build / "public" / "chapters" / path.name, site / "chapters" / path.name)
     shutil.copytree(build / "public" / "figures", site / "figures")
+    shutil.copytree(root / "images", site / "images")
     config = yaml.safe_load((root / "_config.yml").read_text())
     config["html"]["announcement"] = f"Made with profile <b>{profile.name}</b>: {_about(profile)}"
     (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
