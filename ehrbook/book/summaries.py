@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
 
@@ -17,6 +18,16 @@ def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataF
     return placed.sort_values(["place", "metric", "features"], kind="stable").drop(columns="place")
 
 
+def evaluable_table(status: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
+    """Write the table of `ehrbook.evaluate.evaluable` for reading: "positives of labels" per split."""
+    titles = status["task"].map({name: task.title for name, task in tasks.items()})
+    splits = {
+        split: [f"{row[f'{split} positives']} of {row[f'{split} labels']}" for _, row in status.iterrows()]
+        for split in SPLITS
+    }
+    return pd.DataFrame({"task": titles, **splits, "status": status["status"]})
+
+
 def results_table(final: pd.DataFrame) -> pd.DataFrame:
     """Write `all_label_results` for reading: one row a task and set of features, "value (lower to upper)"."""
     said = final.assign(
@@ -26,7 +37,11 @@ def results_table(final: pd.DataFrame) -> pd.DataFrame:
     wide = said.pivot_table(
         index=["title", "features", "held_out"], columns="metric", values="said", aggfunc="first", sort=False
     )
-    table = wide.reset_index().rename(columns={"title": "task", "held_out": "positives in held_out"})
+    table = (
+        wide.reset_index()
+        .rename_axis(columns=None)
+        .rename(columns={"title": "task", "held_out": "positives in held_out"})
+    )
     return table[["task", "features", "AUROC", "AUPRC", "Brier", "positives in held_out"]]
 
 
