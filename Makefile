@@ -11,7 +11,7 @@ OPTIONS := --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)") $(foreach pair,
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 book: .venv/installed  ## run the chapters that need it and render the pages (PROFILE=demo DATA=<folder> SET="key=value")
 	@$(BIN)/ehrbook book $(OPTIONS)

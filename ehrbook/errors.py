@@ -1,4 +1,4 @@
-"""The one error that a reader of the book can cause and mend."""
+"""The two ways in which a run ends early: bad input, which the reader can mend, and a chapter that failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class InputError(ValueError):
 
     The command line prints the line and ends with exit code 2; no traceback is shown.
     """
+
+
+class ChapterError(RuntimeError):
+    """A chapter or the pages failed, and not because of the input: where, why, and where to look (exit code 1)."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

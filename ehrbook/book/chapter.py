@@ -14,6 +14,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ehrbook.book.profile import Profile
 from ehrbook.errors import InputError, nearest
 
+_KINDS = {"int", "float", "str", "bool", "list"}  # what a parameter may be made of
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -39,7 +41,7 @@ def chapters_in_toc(root: Path) -> list[Path]:
 
 
 def read_chapter(path: Path) -> Chapter:
-    """Read a notebook; raise `InputError` for one that is missing, no JSON, or has no parameters cell."""
+    """Read a notebook; raise `InputError` for one that is missing, no JSON, no Python, or has no parameters cell."""
     try:
         notebook = json.loads(path.read_text())
         cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -50,6 +52,12 @@ def read_chapter(path: Path) -> Chapter:
     if len(tagged) != 1:
         raise InputError(f"{path} has {len(tagged)} cells tagged 'parameters'; exactly one is needed")
     code = ["".join(cell["source"]) for cell in cells]
+    for number, source in enumerate(code, start=1):
+        try:
+            ast.parse(source)
+        except SyntaxError as error:
+            place = f"{path}, code cell {number}, line {error.lineno}"
+            raise InputError(f"{place}: {error.msg}; chapters hold plain Python, no % or ! commands") from error
     parameters = _parse("".join(tagged[0]["source"]), path)
     return Chapter(path, parameters, about.get("reads", []), about.get("writes", []), code)
 
@@ -58,10 +66,32 @@ def _parse(source: str, path: Path) -> dict[str, tuple[str, str]]:
     """Read ``name: type = literal`` lines; anything else has no place in a parameters cell."""
     parameters = {}
     for statement in ast.parse(source).body:
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
-            raise InputError(f"{path}, parameters cell, line {statement.lineno}: write 'name: type = literal'")
+        if not (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.value
+            and _is_literal(statement.value)
+            and _is_kind(statement.annotation)
+        ):
+            place = f"{path}, parameters cell, line {statement.lineno}"
+            raise InputError(f"{place}: write 'name: type = literal', the type of {', '.join(sorted(_KINDS))}, None")
         parameters[statement.target.id] = (ast.unparse(statement.annotation), ast.unparse(statement.value))
     return parameters
+
+
+def _is_literal(value: ast.expr) -> bool:
+    try:
+        ast.literal_eval(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_kind(annotation: ast.expr) -> bool:
+    """Tell whether an annotation is built of plain types alone, so that it can be evaluated."""
+    nodes = list(ast.walk(annotation))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names <= _KINDS and not any(isinstance(node, ast.Call | ast.Attribute) for node in nodes)
 
 
 def parameters_for(chapter: Chapter, profile: Profile, build: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ehrbook.errors import InputError
+from ehrbook.errors import ChapterError, InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -26,7 +27,7 @@ def _overrides(data: str, settings: list[str] | None) -> dict[str, str]:
             raise InputError(f"--set {setting}: write key=value, for example --set context=128")
         overrides[key.strip()] = value
     if data:
-        overrides["data"] = f"'{Path(data).expanduser().resolve()}'"
+        overrides["data"] = json.dumps(str(Path(data).expanduser()), ensure_ascii=False)  # quoted, as YAML wants it
     return overrides
 
 
@@ -73,10 +74,11 @@ def serve(
     html = Path("build") / profile / "html"
     if not (html / "index.html").exists():
         raise InputError(f"{html} holds no pages: make book PROFILE={profile} first")
-    print(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
     handler = partial(SimpleHTTPRequestHandler, directory=str(html))
     try:
-        ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        print(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
     except OSError as error:
         raise InputError(f"port {port}: {error.strerror}; choose another with PORT=...") from error
     except KeyboardInterrupt:
@@ -85,8 +87,6 @@ def serve(
 
 def main() -> None:
     """Run a command; bad input ends with one line and exit code 2, a failed chapter with one line and 1."""
-    from ehrbook.book.run import ChapterError
-
     try:
         app()
     except InputError as error:

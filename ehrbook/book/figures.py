@@ -92,17 +92,23 @@ def _base64(content: bytes) -> str:
 
 
 def lift_figures(notebook: Any) -> None:
-    """Move each figure's caption, name and alternative text from its output to the cell, where MyST-NB reads them."""
+    """Move each figure's caption, name and alternative text from its output to the cell, where MyST-NB reads them.
+
+    Raises `InputError` for two figures in one cell: a cell has room for one caption and one alternative text.
+    """
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            about = output.get("metadata", {}).pop("ehrbook", None)
-            if about:
-                data = f"../figures/{about['name']}.csv"
-                caption = f"{about['caption']} {{download}}`Table <{data}>`"
-                cell.metadata["mystnb"] = {
-                    "image": {"alt": about["alt"]},
-                    "figure": {"caption": caption, "name": f"figure-{about['name']}"},
-                }
+        found = [output.get("metadata", {}).pop("ehrbook", None) for output in cell.get("outputs", [])]
+        figures = [about for about in found if about]
+        if len(figures) > 1:
+            names = ", ".join(about["name"] for about in figures)
+            raise InputError(f"figures {names} are shown by one cell; give each figure a cell of its own")
+        for about in figures:
+            data = f"../figures/{about['name']}.csv"
+            caption = f"{about['caption']} {{download}}`Table <{data}>`"
+            cell.metadata["mystnb"] = {
+                "image": {"alt": about["alt"]},
+                "figure": {"caption": caption, "name": f"figure-{about['name']}"},
+            }
 
 
 def to_json(notebook: Any) -> str:

@@ -31,15 +31,17 @@ class Profile(BaseModel):
     serialization: Literal["list", "markdown"]
     encoder: str
     context: _Positive  # tokens
-    contexts: list[_Positive]  # of the scaling chapter
-    shots: list[_Positive]  # per class
+    contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
+    shots: Annotated[list[_Positive], Field(min_length=1)]  # per class, increasing
     replicates: _Positive
     draws: _Positive  # of the bootstrap
 
     @model_validator(mode="after")
-    def _fractions_are_three_and_whole(self) -> Profile:
+    def _lists_make_sense(self) -> Profile:
         if len(self.split_fractions) != 3 or abs(sum(self.split_fractions) - 1) > 1e-9:
             raise ValueError("split_fractions: three shares that sum to 1 are needed")
+        if self.shots != sorted(set(self.shots)):
+            raise ValueError(f"shots: write them increasing, each once, not {self.shots}")
         return self
 
 
@@ -50,6 +52,8 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
     source, a data folder that is missing.
     """
     path = folder / f"{name}.yml"
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}/ here; run this in the folder of the book, where _toc.yml lies")
     if not path.exists():
         raise InputError(f"profile '{name}' does not exist in {folder}/; {nearest(name, _names(folder))}")
     values = _read(path)
@@ -63,12 +67,14 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
     for key in values:
         if key not in Profile.model_fields or key == "name":
             valid = set(Profile.model_fields) - {"name"}
-            raise InputError(f"{origin[key]}: unknown parameter '{key}'; {nearest(key, valid)}")
+            raise InputError(f"{origin[key]}: unknown parameter '{key}'; {nearest(str(key), valid)}")
     try:
         profile = Profile(name=name, **values)
     except ValidationError as error:
         raise InputError(_say(error, path, origin)) from error
     _check_data(profile)
+    if profile.data:  # the chapters run in another folder
+        profile = profile.model_copy(update={"data": str(Path(profile.data).resolve())})
     return profile
 
 

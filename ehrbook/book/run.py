@@ -16,7 +16,7 @@ from typing import Any
 from ehrbook.book.chapter import Chapter, chapters_in_toc, parameters_for, read_chapter
 from ehrbook.book.profile import Profile
 from ehrbook.book.stamp import Stamp, digest, make_stamp, sha256, table_file, why
-from ehrbook.errors import InputError
+from ehrbook.errors import ChapterError, InputError
 
 # Alike in every run, and without a connection: a reader's records never leave the machine.
 KERNEL = {
@@ -29,10 +29,7 @@ KERNEL = {
     "PYTHONWARNINGS": "ignore:IProgress not found",
 }
 _MEASURE = "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-
-
-class ChapterError(RuntimeError):
-    """A chapter failed, and not because of its input: where, why, and where its partial notebook lies."""
+_MAXRSS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
 
 
 @dataclass(frozen=True)
@@ -128,6 +125,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], build: Path) -> float
     """Run the notebook through papermill into a private file, clean it, move it into place; return peak MiB."""
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     notebook = nbformat.read(chapter.path, as_version=4)
     _cell_tagged(notebook, "parameters").source = _assignments(chapter, parameters)
@@ -153,8 +151,14 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], build: Path) -> float
             raise InputError(error.evalue) from None
         said = f"{chapter.slug}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
         raise ChapterError(f"{said} (the notebook so far: {failed})") from None
+    except DeadKernelError:
+        os.replace(running, failed)
+        said = (
+            f"{chapter.slug}: the kernel died, most often for want of memory; try a smaller context or fewer subjects"
+        )
+        raise ChapterError(f"{said} (the notebook so far: {failed})") from None
     done = nbformat.read(running, as_version=4)
-    peak = float("".join(output.get("text", "") for output in done.cells.pop().outputs)) / 1024
+    peak = float("".join(output.get("text", "") for output in done.cells.pop().outputs)) / _MAXRSS_PER_MIB
     _cell_tagged(done, "parameters").source = _assignments(chapter, _shown(parameters))
     _clean(done)
     from ehrbook.book.figures import lift_figures, to_json

@@ -16,8 +16,9 @@ import yaml
 
 from ehrbook.book.chapter import chapters_in_toc
 from ehrbook.book.profile import Profile
-from ehrbook.book.run import ChapterError, build_folder
+from ehrbook.book.run import build_folder
 from ehrbook.data import load_source
+from ehrbook.errors import ChapterError
 
 PAGES = ["_toc.yml", "intro.md", "glossary.md", "references.bib"]
 PACKAGES = ["torch", "transformers", "femr", "scikit-learn", "polars", "pandas", "jupyter-book", "papermill"]

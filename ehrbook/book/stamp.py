@@ -47,7 +47,11 @@ def make_stamp(
     chapter ran anew, so do those that build on it, even where a table came out equal.
     """
     stamp = {"code": hashlib.sha256("\n\n".join(chapter.code).encode()).hexdigest()}
-    stamp |= {f"parameter {name}": json.dumps(value) for name, value in parameters.items() if name != "build"}
+    # Where the data lies is no input, only what the files hold; and a reason for running is shown on a page,
+    # which must not name a folder of the reader's machine.
+    for name, value in parameters.items():
+        if name not in ("build", "data"):
+            stamp[f"parameter {name}"] = json.dumps(value)
     for path in [*helper_files(chapter.code, root), *_quoted_files(chapter.code, root), root / "requirements.lock"]:
         stamp[f"file {path.relative_to(root)}"] = sha256(path)
     if parameters.get("data"):

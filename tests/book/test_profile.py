@@ -46,13 +46,16 @@ def test_unknown_profile() -> None:
         ("split_fractions", "[0.5, 0.5]", "split_fractions: three shares"),
         ("source", "hospital", "source 'hospital' does not exist"),
         ("subjects", "null", "needs 'subjects'"),
+        ("shots", "[4, 1]", "shots: write them increasing"),
+        ("shots", "[]", "parameter 'shots': list should have at least 1 item"),
+        ("contexts", "[]", "parameter 'contexts': list should have at least 1 item"),
     ],
 )
 def test_bad_parameter(key: str, value: str, said: str) -> None:
     assert said in fault(**{key: value})
 
 
-@pytest.mark.parametrize("text", ["title: [", "- a\n- b\n", "just words", "", "title: x\n"])
+@pytest.mark.parametrize("text", ["title: [", "- a\n- b\n", "just words", "", "title: x\n", "1: x\n"])
 def test_bad_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yml").write_text(text)
     assert str(tmp_path / "mine.yml") in fault("mine", tmp_path)
@@ -63,3 +66,13 @@ def test_a_profile_of_real_data_says_where_to_get_it() -> None:
     assert "make book PROFILE=mimic-demo DATA=<folder>" in said
     assert "physionet.org" in said
     assert "does not exist" in fault("mimic-demo", data="/nowhere")
+
+
+def test_the_data_folder_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "records").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_profile("mimic-demo", {"data": "records"}, PROFILES).data == str(tmp_path / "records")
+
+
+def test_outside_the_book_the_error_says_where_to_go(tmp_path: Path) -> None:
+    assert "run this in the folder of the book" in fault("demo", tmp_path / "profiles")

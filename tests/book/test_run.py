@@ -11,9 +11,9 @@ import pytest
 
 from ehrbook.book.chapter import read_chapter
 from ehrbook.book.profile import Profile, load_profile
-from ehrbook.book.run import ChapterError, only_run, run_chapters
+from ehrbook.book.run import only_run, run_chapters
 from ehrbook.book.stamp import helper_files
-from ehrbook.errors import InputError
+from ehrbook.errors import ChapterError, InputError
 from tests.conftest import ROOT
 
 PARAMETERS = 'build: str = "../build/smoke"\nseed: int = 1\ncontexts: list[int] = [1]'
@@ -120,10 +120,58 @@ def test_a_failed_chapter_leaves_its_notebook_aside_and_stops_the_build(root: Pa
 
 
 def test_bad_input_inside_a_chapter_is_its_one_line(root: Path, smoke: Profile) -> None:
-    code = "from ehrbook.errors import InputError\nraise InputError('x.parquet is not MEDS')"
+    code = "from ehrbook.errors import ChapterError, InputError\nraise InputError('x.parquet is not MEDS')"
     chapter(root, "01-one", code, writes=["splits"])
     with pytest.raises(InputError, match=r"^x.parquet is not MEDS$"):
         run_chapters(smoke, root)
+
+
+def test_a_kernel_that_dies_is_one_line(root: Path, smoke: Profile) -> None:
+    chapter(root, "01-one", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", writes=["splits"])
+    with pytest.raises(ChapterError, match="01-one: the kernel died") as caught:
+        run_chapters(smoke, root)
+    assert "\n" not in str(caught.value)
+    assert (root / "build" / "smoke" / "private" / "01-one.failed.ipynb").exists()
+
+
+def test_two_figures_in_one_cell_are_refused(root: Path, smoke: Profile) -> None:
+    again = SECOND.partition("figure, axes")[1] + SECOND.partition("figure, axes")[2].replace('"line"', '"other"')
+    chapter(root, "02-two", f"{SECOND}\n{again}", reads=["splits"])
+    with pytest.raises(InputError, match="figures line, other are shown by one cell"):
+        run_chapters(smoke, root)
+
+
+def test_the_kernel_is_this_interpreter(root: Path, smoke: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader's own "python3" kernel, of another interpreter, must not run the book."""
+    other = root / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "other", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "jupyter"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(root / "jupyter"))
+    chapter(root, "01-one", f"import sys\nassert sys.executable == {sys.executable!r}\n{FIRST}", writes=["splits"])
+    assert run_chapters(smoke, root, only="01-one")[0].reason == "it has not run yet"
+
+
+def test_where_the_data_lies_is_neither_a_reason_nor_shown(root: Path) -> None:
+    """Reasons are printed on the build receipt: moving the records re-runs nothing and names no folder."""
+    parameters = PARAMETERS + "\ndata: str = ''\nsource: str = ''"
+    chapter(root, "01-one", FIRST, parameters=parameters, writes=["splits"])
+    for place in ("here", "there"):
+        (root / place / "mimic").mkdir(parents=True)
+        (root / place / "mimic" / "x.csv").write_text("1")
+    here, there = (
+        load_profile("mimic-demo", {"data": str(root / place / "mimic")}, ROOT / "profiles")
+        for place in ("here", "there")
+    )
+    assert reasons(here, root) == ["it has not run yet"] * 2
+    assert reasons(there, root) == [None, None]
+    (root / "there" / "mimic" / "x.csv").write_text("2")
+    assert reasons(there, root) == ["x.csv changed", "01-one ran anew"]
+    public = root / "build" / "mimic-demo" / "public"
+    kept = [*public.rglob("*.ipynb"), *(root / "build" / "mimic-demo" / "stamps").glob("*.json")]
+    assert len(kept) == 4
+    assert not any(str(root) in path.read_text() for path in kept)
 
 
 def test_a_chapter_that_does_not_write_its_table_fails(root: Path, smoke: Profile) -> None:
@@ -138,6 +186,10 @@ def test_a_chapter_that_does_not_write_its_table_fails(root: Path, smoke: Profil
         ("contxt: int = 1", "no profile has a parameter 'contxt'; did you mean 'context'"),
         ("context: str = ''", "parameter 'context' is str, not 64"),
         ("context = 1", "parameters cell, line 1: write 'name: type = literal'"),
+        ("context: int = len('x')", "parameters cell, line 1: write 'name: type = literal'"),
+        ("context: Integer = 1", "parameters cell, line 1: write 'name: type = literal'"),
+        ("context: int = (", "code cell 1, line 1: '\\(' was never closed"),
+        ("%time\ncontext: int = 1", "code cell 1, line 1: .* plain Python"),
     ],
 )
 def test_parameters_are_checked_before_anything_runs(root: Path, smoke: Profile, parameters: str, said: str) -> None:
@@ -175,6 +227,7 @@ def test_helpers_are_found_through_imports() -> None:
         (["book", "--profile", "smoke", "--set", "context"], "write key=value"),
         (["book", "--profile", "mimic-demo"], "needs a data folder"),
         (["book", "--profile", "mimic-demo", "--data", "/nowhere"], "does not exist"),
+        (["book", "--profile", "mimic-demo", "--data", "/o'brien"], "data folder /o'brien does not exist"),
         (["chapter", "07-none", "--profile", "smoke"], "chapter '07-none' does not exist"),
         (["serve", "--profile", "smok"], "holds no pages"),
     ],
