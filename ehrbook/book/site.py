@@ -20,7 +20,7 @@ from ehrbook.book.run import build_folder
 from ehrbook.data import load_source
 from ehrbook.errors import ChapterError
 
-PAGES = ["_toc.yml", "intro.md", "glossary.md", "references.bib"]
+RECEIPT = "build-receipt"  # the page that the build itself writes
 PACKAGES = ["torch", "transformers", "femr", "scikit-learn", "polars", "pandas", "jupyter-book", "papermill"]
 
 
@@ -61,7 +61,10 @@ def _stage(profile: Profile, root: Path, build: Path, site: Path) -> None:
     """Lay out the pages as in the repository, with executed chapters in place of the clean ones."""
     shutil.rmtree(site, ignore_errors=True)
     (site / "chapters").mkdir(parents=True)
-    for name in PAGES:
+    contents = yaml.safe_load((root / "_toc.yml").read_text())
+    pages = [contents["root"], *(entry["file"] for entry in contents["chapters"])]
+    written = [f"{page}.md" for page in pages if not page.startswith("chapters/") and page != RECEIPT]
+    for name in ["_toc.yml", "references.bib", *written]:
         shutil.copy(root / name, site / name)
     for path in chapters_in_toc(root):
         shutil.copy(build / "public" / "chapters" / path.name, site / "chapters" / path.name)
@@ -70,7 +73,7 @@ def _stage(profile: Profile, root: Path, build: Path, site: Path) -> None:
     config = yaml.safe_load((root / "_config.yml").read_text())
     config["html"]["announcement"] = f"Made with profile <b>{profile.name}</b>: {_about(profile)}"
     (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (site / "build-receipt.md").write_text(_receipt(profile, root, build))
+    (site / f"{RECEIPT}.md").write_text(_receipt(profile, root, build))
 
 
 def _about(profile: Profile) -> str:
