@@ -13,7 +13,7 @@ def history(records: pl.DataFrame, prediction_time: datetime) -> pl.DataFrame:
 
     Events at the prediction time itself are known (MEDS: ``time <= prediction_time``), static rows (null time)
     always are. A visit that is still open at the prediction time has no end yet: its ``end`` becomes null. The
-    study's first preprint missed that and leaked the length of the current stay (paper section 6).
+    study's first preprint missed that and leaked the length of the current stay (mended in its code in March 2025).
 
     >>> visits = pl.DataFrame({
     ...     "time": [datetime(2024, 1, 1), datetime(2024, 1, 5), datetime(2024, 2, 1)],

@@ -15,7 +15,7 @@ def draw_weights(subjects: int, draws: int, seed: int) -> NDArray[np.int64]:
     """Return how often each of ``subjects`` is drawn in each of ``draws`` resamples: (draws, subjects).
 
     The first row is the sample itself (all ones), so that value and interval come from one computation. Subjects
-    are resampled and not labels, since the labels of one subject rise and fall together (paper section 1.6).
+    are resampled and not labels, since the labels of one subject rise and fall together (the study does the same).
     """
     counts = np.random.default_rng(seed).multinomial(subjects, np.full(subjects, 1 / subjects), size=draws)
     return np.vstack([np.ones(subjects, dtype=np.int64), counts])

@@ -51,7 +51,7 @@ def few_shot(
 
     Row i of every matrix in ``features`` belongs to row i of ``labels`` (columns subject_id, prediction_time, task,
     boolean_value, split). Train and tuning shots are drawn alike; the test is always all held_out labels of the
-    task (EHRSHOT, section 3.3). The order of the rows does not matter.
+    task (EHRSHOT, 7_eval.py). The order of the rows does not matter.
 
     Returns (results, predictions). results, one row a (task, features, head, k, replicate, metric): value, lower,
     upper, n (labels), n_subjects, positives, prevalence of held_out, status; a task that cannot be judged has one

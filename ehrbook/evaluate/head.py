@@ -31,7 +31,7 @@ class Head:
 
 
 def fit_head(train: Matrix, train_y: NDArray[np.bool_], tuning: Matrix, tuning_y: NDArray[np.bool_]) -> Head:
-    """Fit on train, choose C by AUROC on tuning, ties to the smallest C (paper section 1.5).
+    """Fit on train, choose C by AUROC on tuning, ties to the smallest C (EHRSHOT, 7_eval.py).
 
     Features are divided by their largest absolute value on train. The study fits the chosen C again with the
     library's default of 100 iterations; here the model that was chosen is kept.

@@ -8,7 +8,7 @@ from ehrbook.serialize.record import Record, age_of
 
 
 def write_list(record: Record) -> str:
-    """Write a record as one line a distinct code (paper section 1.2, "list codes recent").
+    """Write a record as one line a distinct code (the study's "list codes recent", its default).
 
     A line is the description, then ``(unit): value`` or ``: value`` where the event has one. The newest event
     comes first, so that a cut at the encoder's context loses the oldest codes. Events of the same time are in the

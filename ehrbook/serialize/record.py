@@ -45,7 +45,7 @@ class Record:
 
 
 def as_written(number: pl.Expr) -> pl.Expr:
-    """Write numbers with at most two decimals and no trailing zeros (paper section 1.2).
+    """Write numbers with at most two decimals and no trailing zeros, as the study does.
 
     >>> pl.select(as_written(pl.Series([7.0, 9.85, 0.126, 1200.0]))).to_series().to_list()
     ['7', '9.85', '0.13', '1200']
