@@ -20,7 +20,7 @@ test: .venv/tested  ## install what the tests need, check style and types, run e
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 serve: .venv/installed  ## show the pages at http://127.0.0.1:8000 (PROFILE=demo PORT=8000)
 	@$(BIN)/ehrbook serve --profile "$(PROFILE)" --port "$(PORT)"
