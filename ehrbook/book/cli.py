@@ -85,6 +85,32 @@ def serve(
         print()
 
 
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of MEDS, OMOP or EHRSHOT files.")],
+    source: Annotated[str, typer.Option(help="A file of ehrbook/data/sources, without .yml; guessed if empty.")] = "",
+) -> None:
+    """Say on one page what is in a data folder, and which tasks it can carry."""
+    from ehrbook.book.check import check as describe
+
+    print(describe(folder, source or None))
+
+
+@app.command()
+def synthesize(
+    folder: Path,
+    subjects: Annotated[int, typer.Option(min=1, help="Subjects.")] = 360,
+    events: Annotated[int, typer.Option(min=200, help="Events of a subject, on average.")] = 870,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; they do not change the result.")] = 2,
+) -> None:
+    """Write a synthetic cohort as a new MEDS FOLDER, any size; the demo's size by default."""
+    from ehrbook.data import write_cohort
+
+    write_cohort(folder, subjects, seed, events, [0.4, 0.2, 0.4], workers)
+    print(f"{folder}: {subjects:,} subjects; what the oracle knows is in {folder / 'oracle'}, never part of a record")
+
+
 def main() -> None:
     """Run a command; bad input ends with one line and exit code 2, a failed chapter with one line and 1."""
     try:

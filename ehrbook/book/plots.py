@@ -9,7 +9,7 @@ import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 # The order of the domains, and of the marks and lines that tell them apart in greyscale.
@@ -39,9 +39,52 @@ def plot_timeline(events: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_attrition(table: pd.DataFrame) -> Figure:
+    """Draw how many labels each rule leaves, a panel a task (columns title, step, labels), each with its own scale."""
+    titles = list(dict.fromkeys(table["title"]))
+    columns = 3
+    rows = -(-len(titles) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(10, 1.35 * rows + 0.6), squeeze=False)
+    for axes in panels.flat[len(titles) :]:
+        axes.set_axis_off()
+    for axes, title in zip(panels.flat, titles, strict=False):
+        part = table[table["title"] == title].reset_index(drop=True)
+        axes.barh(part.index, part["labels"], color="0.85", edgecolor="0.4", linewidth=0.5)
+        for place, step in enumerate(part["step"]):
+            axes.annotate(step, (0, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
+        axes.set_title(title, fontsize=9)
+        axes.set(yticks=part.index, ylim=(len(part) - 0.4, -0.6), xlim=(0, max(1, part["labels"].max()) * 1.05))
+        axes.set_yticklabels([])
+        axes.tick_params(axis="x", labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.grid(False, axis="y")
+    figure.supxlabel("labels left after the rule", fontsize=9)
+    return figure
+
+
+def plot_ceiling(table: pd.DataFrame) -> Figure:
+    """Draw the oracle's AUROC per task as bars that begin at guessing (columns title, group, oracle_auroc)."""
+    known = table.dropna(subset="oracle_auroc")
+    figure, axes = plt.subplots(figsize=(7, 0.3 * max(1, len(known)) + 1.2))
+    groups = list(dict.fromkeys(known["group"]))
+    for place, (group, hatch) in enumerate(zip(groups, ("", "//", "..", "xx"), strict=False)):
+        part = known[known["group"] == group]
+        colour = sns.color_palette()[place]
+        height = part["oracle_auroc"] - 0.5
+        axes.barh(part["title"], height, left=0.5, color=colour, hatch=hatch, edgecolor="white", label=group)
+    axes.axvline(0.5, color="0.3", linestyle=":")
+    axes.set(xlim=(0.45, 1), xlabel="AUROC of the probabilities that the labels were drawn from", ylabel="")
+    axes.invert_yaxis()
+    if groups:
+        axes.legend(title="", frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1), fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "no oracle: real subjects", transform=axes.transAxes, ha="center")
+    return figure
+
+
 def plot_prevalence(table: pd.DataFrame) -> Figure:
     """Draw prevalence per task and split (columns title, split, prevalence as a fraction)."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 0.32 * table["title"].nunique() + 1))
     sns.pointplot(
         table, x="prevalence", y="title", hue="split", linestyle="none", markers=["o", "s", "^"], dodge=0.4, ax=axes
     )
@@ -127,8 +170,12 @@ def plot_few_shot(runs: pd.DataFrame, groups: dict[str, str], metric: str = "AUR
     everything = 2 * max(shots)
     table["x"] = table["k"].where(table["k"] > 0, everything)
     names = [name for name in dict.fromkeys(groups.values()) if name in set(table["group"])]
-    figure, panels = plt.subplots(1, len(names), figsize=(4.4 * len(names) + 0.6, 3.8), sharey=True, squeeze=False)
-    for axes, name in zip(panels[0], names, strict=True):
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(9.4, 3.7 * rows), sharey=True, squeeze=False)
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels.flat, names, strict=False):
         _few_shot_panel(axes, table[table["group"] == name])
         axes.axhline(0.5, color="0.5", linestyle=":", linewidth=1)
         axes.set(title=name, xlabel="shots per class", ylabel=metric, xscale="log")
@@ -147,8 +194,11 @@ def _few_shot_panel(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(mean.index, mean["value"], color=colour, marker=MARKERS[place], linewidth=2, label=str(features))
 
 
-def plot_intervals(table: pd.DataFrame) -> Figure:
-    """Draw value and 95 % interval per task and features (columns title, features, value, lower, upper)."""
+def plot_intervals(table: pd.DataFrame, ceiling: pd.DataFrame) -> Figure:
+    """Draw value and 95 % interval per task and features (columns title, features, value, lower, upper).
+
+    ``ceiling`` (columns title, oracle_auroc) marks the best that can be expected, where it is known.
+    """
     titles = list(dict.fromkeys(table["title"]))
     kinds = sorted(table["features"].unique())
     figure, axes = plt.subplots(figsize=(7, 0.55 * len(titles) + 1))
@@ -157,10 +207,14 @@ def plot_intervals(table: pd.DataFrame) -> Figure:
         height = [titles.index(title) + (place - (len(kinds) - 1) / 2) * 0.25 for title in part["title"]]
         spread = np.vstack([part["value"] - part["lower"], part["upper"] - part["value"]])
         axes.errorbar(part["value"], height, xerr=spread, fmt=MARKERS[place], capsize=3, label=features)
+    known = ceiling[ceiling["title"].isin(titles)].dropna(subset="oracle_auroc")
+    if len(known):
+        height = [titles.index(title) for title in known["title"]]
+        axes.plot(known["oracle_auroc"], height, "|", markersize=18, color="0.2", markeredgewidth=2, label="oracle")
     axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
     axes.set(yticks=range(len(titles)), yticklabels=titles, xlabel="AUROC with 95 % interval over subjects")
     axes.invert_yaxis()
-    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(kinds))
+    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(kinds) + 1)
     return figure
 
 

@@ -26,9 +26,10 @@ class Profile(BaseModel):
     data: str = ""  # the data folder; empty for synthetic subjects
     subjects: _Positive | None = None  # synthetic subjects
     seed: int
-    split_fractions: list[_Share]  # train, tuning, held_out
+    split_fractions: list[_Share] | None  # train, tuning, held_out; null takes the splits that come with the data
     labels_per_subject: _Positive | None  # and task; null keeps all
     serialization: Literal["list", "markdown"]
+    undescribed: Literal["keep", "leave_out"] = "keep"  # codes without words: written as they stand, or not at all
     encoder: str
     context: _Positive  # tokens
     contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
@@ -38,7 +39,8 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _lists_make_sense(self) -> Profile:
-        if len(self.split_fractions) != 3 or abs(sum(self.split_fractions) - 1) > 1e-9:
+        shares = self.split_fractions
+        if shares is not None and (len(shares) != 3 or abs(sum(shares) - 1) > 1e-9):
             raise ValueError("split_fractions: three shares that sum to 1 are needed")
         if self.shots != sorted(set(self.shots)):
             raise ValueError(f"shots: write them increasing, each once, not {self.shots}")

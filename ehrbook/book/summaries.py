@@ -4,9 +4,82 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ehrbook.book.suppression import HIDDEN, is_small, suppress
 from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
+
+
+def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Write the facts of `ehrbook.data.describe_cohort` for reading; small counts of real subjects are hidden."""
+    sexes = facts["fact"].str.startswith("recorded as ")
+    hide = facts["count"].map(is_small) & real
+    hide |= sexes & hide[sexes].any()  # one sex gives the other away
+    said = [
+        HIDDEN if hidden else f"{count:,.0f}" if pd.notna(count) else text
+        for hidden, count, text in zip(hide, facts["count"], facts["text"], strict=True)
+    ]
+    return pd.DataFrame({"fact": facts["fact"], "value": said})
+
+
+def attrition_table(attrition: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Write `ehrbook.tasks.attrition_table` for reading: the rules that removed anything, what is not carried, what came.
+
+    Columns: task, a label must be, labels and subjects removed by this, labels left. A small count of real subjects
+    is hidden; the subjects left are not shown, so that no difference gives it back.
+    """
+    told = attrition["step"].str.startswith(("not carried", "shipped"))
+    shown = attrition[(attrition["removed_labels"] > 0) | told]
+    return pd.DataFrame(
+        {
+            "task": shown["title"],
+            "what a label must be": shown["step"],
+            "labels removed": [f"{count:,}" for count in shown["removed_labels"]],
+            "subjects removed": [_shown(count, real) for count in shown["removed_subjects"]],
+            "labels left": [f"{count:,}" for count in shown["labels"]],
+        }
+    )
+
+
+def _shown(count: int, real: bool) -> str:
+    return HIDDEN if real and is_small(count) else f"{count:,}"
+
+
+def prevalence_table(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Write `ehrbook.tasks.prevalence` for reading; small counts of real subjects and their shares are hidden."""
+    shown = prevalence.drop(columns=["task", "group"]).rename(columns={"title": "task"})
+    shares = shown.assign(prevalence=[f"{share:.1%}" if pd.notna(share) else "" for share in shown["prevalence"]])
+    if real:
+        return suppress(shares, ["labels", "subjects", "positives"], {"positives": "labels"}, ["prevalence"])
+    return shares
+
+
+def shown_prevalence(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Keep the rows of `ehrbook.tasks.prevalence` that may be drawn: a share of a small count gives it back."""
+    rest = prevalence["labels"] - prevalence["positives"]
+    hidden = prevalence["positives"].map(is_small) | rest.map(is_small)
+    return prevalence[~hidden] if real else prevalence
+
+
+def say_attrition(attrition: pd.DataFrame) -> str:
+    """Say what the flow shows: which rule costs most labels."""
+    costly = attrition.sort_values("removed_labels", kind="stable").iloc[-1]
+    return (
+        f"Bars of the labels left after each rule, by task. The costliest rule is "
+        f"'{costly['step']}' of {costly['title'].lower()}, {costly['removed_labels']:,} labels."
+    )
+
+
+def say_ceiling(ceiling: pd.DataFrame) -> str:
+    """Say what the ceiling shows: the easiest and the hardest task, and where nothing can be known."""
+    known = ceiling.dropna(subset="oracle_auroc").sort_values("oracle_auroc")
+    if known.empty:
+        return "No ceiling: the labels are of real subjects, and nobody knows the chance they were drawn from."
+    low, high = known.iloc[0], known.iloc[-1]
+    return (
+        f"AUROC of the oracle per task, highest for {high['title'].lower()} ({high['oracle_auroc']:.2f}) and lowest "
+        f"for {low['title'].lower()} ({low['oracle_auroc']:.2f})."
+    )
 
 
 def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:

@@ -1,17 +1,19 @@
 """Station 1, records: read or generate a cohort, say what its codes mean, cut it in time.
 
-Read in this order: `schema` (the tables), `source` (a source's words, as data), `read` and `synthetic` (two ways
-to get events), `adapt` (events to records and codes), `splits`, `history` (the cut in time), `cohort` (who is in it).
+Read in this order: `schema` (the tables), `source` (a source's words, as data), `read`, `ehrshot`, `omop` and
+`synthetic` (four ways to get events), `adapt` and `words` (events to records and codes), `coverage`, `splits`,
+`history` (the cut in time), `cohort` (who is in it).
 """
 
 from ehrbook.data.adapt import adapt
 from ehrbook.data.cohort import Cohort, describe_cohort, events_per_vocabulary, example_subject, load_cohort
+from ehrbook.data.coverage import coverage, described_share
 from ehrbook.data.history import histories, history
 from ehrbook.data.read import Meds, read_meds
-from ehrbook.data.schema import TABLES, read_table, table_path, write_table
+from ehrbook.data.schema import TABLES, empty_table, read_table, table_path, write_table
 from ehrbook.data.source import Source, load_source
-from ehrbook.data.splits import SPLITS, assign_splits
-from ehrbook.data.synthetic import generate
+from ehrbook.data.splits import SPLITS, assign_splits, split_subjects
+from ehrbook.data.synthetic import generate, write_cohort
 
 __all__ = [
     "SPLITS",
@@ -21,7 +23,10 @@ __all__ = [
     "Source",
     "adapt",
     "assign_splits",
+    "coverage",
     "describe_cohort",
+    "described_share",
+    "empty_table",
     "events_per_vocabulary",
     "example_subject",
     "generate",
@@ -31,6 +36,8 @@ __all__ = [
     "load_source",
     "read_meds",
     "read_table",
+    "split_subjects",
     "table_path",
+    "write_cohort",
     "write_table",
 ]

@@ -9,81 +9,103 @@ import pandas as pd
 import polars as pl
 
 from ehrbook.data.adapt import adapt
-from ehrbook.data.read import read_meds
-from ehrbook.data.source import Source, load_source
+from ehrbook.data.ehrshot import read_ehrshot
+from ehrbook.data.meds_extras import read_meds_folder
+from ehrbook.data.omop import read_omop
+from ehrbook.data.source import Source, Visit, load_source
 from ehrbook.data.synthetic import generate
 from ehrbook.errors import InputError
+
+READERS = {"meds": read_meds_folder, "ehrshot": read_ehrshot, "omop": read_omop}
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Records and codes of one source, in the schemas of `ehrbook.data.schema`, and what the source lacks."""
+    """Records and codes of one source, in the schemas of `ehrbook.data.schema`, and what came with them.
+
+    ``missing`` lists the columns that the source lacks; ``labels``, ``splits``, ``shots`` and ``oracle`` are None
+    where the source ships none.
+    """
 
     source: Source
     records: pl.DataFrame
     codes: pl.DataFrame
     missing: list[str]
+    labels: pl.DataFrame | None = None
+    splits: pl.DataFrame | None = None
+    shots: pl.DataFrame | None = None
+    oracle: pl.DataFrame | None = None
 
 
 def load_cohort(source: str, data: str = "", subjects: int | None = None, seed: int = 0) -> Cohort:
-    """Read the MEDS folder ``data`` of ``source``, or generate ``subjects`` when the source is synthetic.
+    """Read the folder ``data`` of ``source``, or generate ``subjects`` when the source is synthetic.
 
-    Raises `InputError` for data that are missing, not MEDS or empty.
+    Raises `InputError` for data that are missing, not in the source's format or empty.
     """
     words = load_source(source)
-    if source == "synthetic":
-        if not subjects:
-            raise InputError("subjects: 0 makes an empty cohort; set it to 1 or more in the profile")
-        meds = generate(subjects, seed)
-        folder = None
+    folder = Path(data) if data else None
+    if folder is not None:
+        meds = READERS[words.format](folder, words)
+    elif source != "synthetic":
+        raise InputError(f"source '{source}' needs a data folder: {words.download}")
+    elif not subjects:
+        raise InputError("subjects: 0 makes an empty cohort; set it to 1 or more in the profile")
     else:
-        if not data:
-            raise InputError(f"source '{source}' needs a data folder: {words.download}")
-        folder = Path(data)
-        meds = read_meds(folder, words)
+        meds = generate(subjects, seed)
     records, codes = adapt(meds, words, folder)
-    return Cohort(words, records, codes, meds.missing)
+    return Cohort(words, records, codes, meds.missing, meds.labels, meds.splits, meds.shots, meds.oracle)
 
 
 def describe_cohort(cohort: Cohort) -> pd.DataFrame:
-    """Return one row a fact about the cohort: subjects, events, span, visits, oddities. Columns fact, value."""
+    """Return one row a fact about the cohort: subjects, events, span, visits, oddities.
+
+    Columns: fact, count (missing for facts that are no count), text (of those).
+    """
     records, codes = cohort.records, cohort.codes
     timed = records.filter(pl.col("time").is_not_null())
-    events = records.group_by("subject_id").len()["len"]
-    concept = records.join(codes.select("code", "concept"), on="code", how="left")
-    birth = concept.filter(pl.col("concept") == "birth").group_by("subject_id").agg(birth=pl.col("time").min())
+    named = codes.filter(pl.col("concept").is_not_null()).select("code", "concept", "description")
+    concept = records.join(named, on="code")
+    birth = concept.filter(concept="birth").group_by("subject_id").agg(birth=pl.col("time").min())
+    death = concept.filter(concept="death").group_by("subject_id").agg(death=pl.col("time").min())
+    seen = timed.filter(pl.col("time") > pl.col("time").min().over("subject_id"))
     last = timed.group_by("subject_id").agg(last=pl.col("time").max()).join(birth, on="subject_id")
     age = last.select((pl.col("last") - pl.col("birth")).dt.total_days() / 365.25).to_series()
-    death = concept.filter(pl.col("concept") == "death").group_by("subject_id").agg(death=pl.col("time").min())
     late = timed.join(death, on="subject_id").filter(pl.col("time") > pl.col("death")).height
-    gender = concept.filter(pl.col("concept") == "gender").unique(["subject_id", "code"])
-    named = gender.join(codes.select("code", "description"), on="code")["description"].value_counts(sort=True)
-    facts: list[tuple[str, str]] = [
-        ("subjects", f"{records['subject_id'].n_unique():,}"),
-        ("events", f"{records.height:,}"),
-        ("events per subject, median (quartiles)", _quartiles(events)),
-        ("distinct codes", f"{codes.height:,}"),
-        ("age at the last event, years, median (quartiles)", _quartiles(age)),
-        *((f"recorded as {row[0].lower()}", f"{row[1]:,}") for row in named.iter_rows()),
-        *(_visits(concept, name, kind.title) for name, kind in cohort.source.visits.items()),
-        ("subjects with a recorded death", f"{death.height:,}"),
-        ("events after death", f"{late:,}"),
-        ("events without a time (static)", f"{records.height - timed.height:,}"),
-        ("repeated events", f"{records.height - records.unique().height:,}"),
-        ("columns the source lacks", ", ".join(cohort.missing) or "none"),
+    sexes = concept.filter(concept="gender").group_by("description").agg(pl.col("subject_id").n_unique())
+    visits = cohort.source.visits
+    years = seen["time"].dt.year().sort()
+    facts: list[tuple[str, int | None, str]] = [
+        ("subjects", records["subject_id"].n_unique(), ""),
+        ("events", records.height, ""),
+        ("events per subject, median (quartiles)", None, _quartiles(records.group_by("subject_id").len()["len"])),
+        ("years of events after the first", None, f"{int(years[0])} to {int(years[-1])}" if len(years) else "unknown"),
+        ("distinct codes", codes.height, ""),
+        ("age at the last event, years, median (quartiles)", None, _quartiles(age)),
+        *((f"recorded as {words.lower()}", count, "") for words, count in sexes.sort("description").iter_rows()),
+        *((f"{kind.title.lower()}s", _count_visits(concept, name, kind), "") for name, kind in visits.items()),
+        ("subjects with a recorded death", death.height, ""),
+        ("events after death", late, ""),
+        ("events without a time (static)", records.height - timed.height, ""),
+        ("repeated events", records.height - records.unique().height, ""),
+        ("columns the source lacks", None, ", ".join(cohort.missing) or "none"),
     ]
-    return pd.DataFrame(facts, columns=["fact", "value"])
+    return pd.DataFrame(facts, columns=["fact", "count", "text"]).astype({"count": "Int64"})
+
+
+def _count_visits(concept: pl.DataFrame, name: str, kind: Visit) -> int:
+    """Count visits of one kind; OMOP's visit_detail repeats what visit_occurrence says."""
+    return (
+        concept.filter(concept=name)
+        .filter(pl.col("omop_table").is_null() | (pl.col("omop_table") == kind.table))
+        .height
+    )
 
 
 def _quartiles(values: pl.Series) -> str:
-    if values.is_empty():
+    if values.drop_nulls().is_empty():
         return "unknown"
     low, middle, high = (values.quantile(q, "linear") for q in (0.25, 0.5, 0.75))
     return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
-def _visits(concept: pl.DataFrame, name: str, title: str) -> tuple[str, str]:
-    return (f"{title.lower()}s", f"{concept.filter(pl.col('concept') == name).height:,}")
 
 
 def events_per_vocabulary(records: pl.DataFrame, codes: pl.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ehrbook.data.schema import TABLES
+from ehrbook.data.schema import TABLES, empty_table
 from ehrbook.data.source import Source
 from ehrbook.errors import InputError
 
@@ -18,11 +18,20 @@ CORE = ("subject_id", "time", "code", "numeric_value")
 
 @dataclass(frozen=True)
 class Meds:
-    """A MEDS folder as read: its events, its code descriptions, and the optional columns it does not have."""
+    """Data as read, whatever its format: events with the columns of the records table, and what came with them.
+
+    ``descriptions`` has the columns code and description, and ``parents`` code and parent, one row a pair.
+    ``labels``, ``splits``, ``shots`` and ``oracle`` are tables of `ehrbook.data.schema`, None where the data has none.
+    """
 
     events: pl.DataFrame
-    descriptions: pl.DataFrame  # code, description
-    missing: list[str]
+    descriptions: pl.DataFrame
+    missing: list[str]  # columns of the records table that the data does not have
+    parents: pl.DataFrame | None = None
+    labels: pl.DataFrame | None = None
+    splits: pl.DataFrame | None = None
+    shots: pl.DataFrame | None = None
+    oracle: pl.DataFrame | None = None
 
 
 def _fits(name: str, found: pa.DataType) -> bool:
@@ -57,6 +66,20 @@ def _check(path: Path, schema: pa.Schema, names: dict[str, str]) -> None:
             raise InputError(f"{path} is not MEDS: column '{found}' is {schema.field(found).type}, it must be {wanted}")
 
 
+def event_files(folder: Path) -> list[Path]:
+    """List ``data/**/*.parquet``, or, as some downloads unpack, the event files that lie in ``folder`` itself."""
+    beside = [path for path in sorted(folder.glob("*.parquet")) if path.stem not in ("codes", "subject_splits")]
+    return sorted((folder / "data").rglob("*.parquet")) or beside
+
+
+def _originals(source: Source, schema: pa.Schema) -> dict[str, str]:
+    """Map columns of the records table to what this file calls them; ``table`` is what meds_etl calls omop_table."""
+    names = {column: original for original, column in source.columns.items()}
+    if "omop_table" not in schema.names and "table" in schema.names and _fits("omop_table", schema.field("table").type):
+        names.setdefault("omop_table", "table")
+    return names
+
+
 def read_meds(folder: Path, source: Source) -> Meds:
     """Read every ``data/**/*.parquet`` below ``folder`` into one frame with the columns of the records table.
 
@@ -66,16 +89,16 @@ def read_meds(folder: Path, source: Source) -> Meds:
     """
     if not folder.is_dir():
         raise InputError(f"data folder {folder} does not exist: {source.download}")
-    files = sorted((folder / "data").rglob("*.parquet"))
+    files = event_files(folder)
     if not files:
         inside = [path.name for path in sorted(folder.iterdir()) if (path / "data").is_dir()]
         hint = f"did you mean {folder / inside[0]}?" if inside else source.download
         raise InputError(f"{folder} holds no data/**/*.parquet: {hint}")
-    names = {column: original for original, column in source.columns.items()}
     parts = []
     present: set[str] = set()
     for path in files:
         schema = _schema(path)
+        names = _originals(source, schema)
         _check(path, schema, names)
         present |= {column for column in TABLES["records"].names if names.get(column, column) in schema.names}
         try:
@@ -93,10 +116,8 @@ def read_meds(folder: Path, source: Source) -> Meds:
 
 def _conform(frame: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
     """Select and cast the columns of the records table; one that the file lacks is null."""
-    empty = pl.from_arrow(TABLES["records"].empty_table())
-    assert isinstance(empty, pl.DataFrame)
     columns = []
-    for column, dtype in empty.schema.items():
+    for column, dtype in empty_table("records").schema.items():
         original = names.get(column, column)
         value = pl.col(original) if original in frame.columns else pl.lit(None)
         if dtype == pl.Datetime("us") and original in frame.columns:

@@ -30,6 +30,7 @@ TABLES: dict[str, pa.Schema] = {
             ("unit", pa.string()),
             ("end", _TIME),  # visits: when they ended
             ("visit_id", pa.int64()),
+            ("omop_table", pa.string()),  # visit_occurrence, visit_detail, measurement, ...
         ]
     ),
     # One row a distinct code: what kind of thing it is and how it is said.
@@ -37,10 +38,7 @@ TABLES: dict[str, pa.Schema] = {
         [
             ("code", pa.string()),
             ("vocabulary", pa.string()),
-            (
-                "domain",
-                pa.string(),
-            ),  # demographic, visit, condition, medication, procedure, lab, vital, other
+            ("domain", pa.string()),  # demographic, visit, condition, medication, procedure, lab, vital, other
             ("concept", pa.string()),  # the word the tasks use, null for most codes
             ("description", pa.string()),  # never null: the code itself where nothing describes it
             ("description_source", pa.string()),  # dataset, dictionary, code (its own words), none
@@ -49,8 +47,22 @@ TABLES: dict[str, pa.Schema] = {
     "splits": pa.schema([("subject_id", pa.int64()), ("split", pa.string())]),
     # MEDS label schema, plus the task.
     "labels": pa.schema([*_KEY, ("task", pa.string()), ("boolean_value", pa.bool_()), ("integer_value", pa.int64())]),
-    # One row a task: how many labels each rule left, and why a source cannot carry it.
-    "attrition": pa.schema([("task", pa.string()), ("step", pa.string()), ("labels", pa.int64())]),
+    # One row a task and rule: how many labels and subjects it left, and why a source cannot carry a task.
+    "attrition": pa.schema(
+        [("task", pa.string()), ("step", pa.string()), ("labels", pa.int64()), ("subjects", pa.int64())]
+    ),
+    # What a synthetic cohort knows and no record says: the probability that each label was drawn from.
+    "oracle": pa.schema([*_KEY, ("task", pa.string()), ("probability", pa.float64())]),
+    # Few-shot draws that came with the data; place is the row in a task's labels of that split, by subject and time.
+    "shots": pa.schema(
+        [
+            ("task", pa.string()),
+            ("k", pa.int64()),
+            ("replicate", pa.int64()),
+            ("split", pa.string()),
+            ("place", pa.int64()),
+        ]
+    ),
     # One row a distinct text; text_index points prediction times at texts, so that a shared text is embedded once.
     "texts": pa.schema([("text_sha256", pa.string()), ("text", pa.string())]),
     "text_index": pa.schema([*_KEY, ("text_sha256", pa.string())]),
@@ -68,6 +80,17 @@ TABLES: dict[str, pa.Schema] = {
         ]
     ),
 }
+
+
+def empty_table(name: str) -> pl.DataFrame:
+    """Return table ``name`` without rows.
+
+    >>> empty_table("splits").columns
+    ['subject_id', 'split']
+    """
+    empty = pl.from_arrow(TABLES[name].empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty
 
 
 def table_path(build: str | Path, name: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -27,6 +28,7 @@ class Visit(_Strict):
     end: str | None = None
     same_visit: bool = False  # the closing event carries the visit_id of the opening one
     title: str
+    table: str = "visit_occurrence"  # where OMOP keeps it; events of other tables are no such visits
 
 
 class Rule(_Strict):
@@ -37,7 +39,7 @@ class Rule(_Strict):
 
 
 class Dictionary(_Strict):
-    """A CSV that names codes: the groups of the pattern ``code`` are looked up in the columns ``key``."""
+    """A CSV or Parquet file that names codes: the groups of the pattern ``code`` are looked up in columns ``key``."""
 
     file: str
     code: str
@@ -61,6 +63,7 @@ class Source(_Strict):
 
     name: str
     title: str
+    format: Literal["meds", "ehrshot", "omop"] = "meds"  # which reader
     real: bool  # real patients: nothing about a single subject may be shown
     download: str  # one sentence: where the data and the dictionaries come from
     columns: dict[str, str] = {}  # column of the source -> column of the records table
@@ -68,7 +71,9 @@ class Source(_Strict):
     unit_in_code: str | None = None
     visits: dict[str, Visit] = {}
     concepts: dict[str, list[str]] = {}
+    descendants: dict[str, list[str]] = {}  # concept -> codes; they and all below them, where a hierarchy is to be had
     domains: list[Rule] = []
+    tables: dict[str, str] = {}  # OMOP table -> domain, before the rules: a vocabulary may span domains
     dictionaries: list[Dictionary] = []
     words: list[Wording] = []
 
@@ -98,17 +103,23 @@ def load_source(name: str, folder: Path = SOURCES) -> Source:
 
 
 def find_dictionary(file: str, data: Path | None) -> Path | None:
-    """Return where the dictionary ``file`` lies: in the data folder, or in a folder beside it (two deep)."""
+    """Return where the dictionary ``file`` lies, in any case: in the data folder, or in one beside it (two deep)."""
     if data is None:
         return None
-    beside = sorted(data.resolve().parent.glob(f"*/{file}")) + sorted(data.resolve().parent.glob(f"*/*/{file}"))
-    return next(iter([*sorted(data.rglob(file)), *beside]), None)
+    above = data.resolve().parent
+    for places in (data.rglob("*"), above.glob("*/*"), above.glob("*/*/*")):
+        found = sorted(path for path in places if path.name.lower() == file.lower() and path.is_file())
+        if found:
+            return found[0]
+    return None
 
 
 def input_files(source: Source, data: Path | None) -> list[Path]:
     """List every file that reading ``data`` depends on; empty for the synthetic source."""
     if data is None:
         return []
-    found = [find_dictionary(dictionary.file, data) for dictionary in source.dictionaries]
+    names = [dictionary.file for dictionary in source.dictionaries]
+    names += ["CONCEPT.csv", "CONCEPT_ANCESTOR.csv"] if source.descendants else []
+    found = [find_dictionary(name, data) for name in dict.fromkeys(names)]
     inside = [path for path in sorted(data.rglob("*")) if path.is_file()]
     return inside + [path for path in found if path is not None and path not in inside]

@@ -7,7 +7,27 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
+from ehrbook.errors import InputError
+
 SPLITS = ("train", "tuning", "held_out")
+
+
+def split_subjects(
+    subject_ids: Iterable[int], given: pl.DataFrame | None, fractions: Sequence[float] | None, seed: int
+) -> pl.DataFrame:
+    """Return the split of every subject: as given with the data, or by a hash where ``fractions`` say how many.
+
+    Raises `InputError` for subjects without a given split, and where nothing is given and no fractions are said.
+    """
+    if fractions is not None:
+        return assign_splits(subject_ids, fractions, seed)
+    if given is None:
+        raise InputError("the data come without splits; set split_fractions in the profile, such as [0.4, 0.2, 0.4]")
+    subjects = pl.DataFrame({"subject_id": sorted(set(subject_ids))}, schema={"subject_id": pl.Int64})
+    placed = subjects.join(given.select("subject_id", "split"), on="subject_id", how="left")
+    if without := placed["split"].null_count():
+        raise InputError(f"{without} subjects of the records have no split in the data's own list; set split_fractions")
+    return placed
 
 
 def assign_splits(subject_ids: Iterable[int], fractions: Sequence[float], seed: int) -> pl.DataFrame:

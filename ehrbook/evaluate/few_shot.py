@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from joblib import Parallel, delayed, parallel_config
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ehrbook.data import SPLITS
@@ -17,6 +18,7 @@ from ehrbook.evaluate.head import Matrix, fit_head
 from ehrbook.evaluate.shots import ALL, draw_shots
 
 HEAD = "logistic regression"
+Draws = dict[tuple[int, int, str], NDArray[np.int64]]  # (k, replicate, split) -> places
 
 
 def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
@@ -46,12 +48,14 @@ def few_shot(
     replicates: int,
     draws: int,
     seed: int,
+    shipped: pl.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pl.DataFrame]:
     """Judge each set of features on each task with k shots per class, and with all labels (k = -1, once).
 
     Row i of every matrix in ``features`` belongs to row i of ``labels`` (columns subject_id, prediction_time, task,
     boolean_value, split). Train and tuning shots are drawn alike; the test is always all held_out labels of the
-    task (EHRSHOT, 7_eval.py). The order of the rows does not matter.
+    task (EHRSHOT, 7_eval.py). The order of the rows does not matter. Draws that stand in ``shipped`` (the shots table)
+    are used as they come, others are drawn as the benchmark draws them.
 
     Returns (results, predictions). results, one row a (task, features, head, k, replicate, metric): value, lower,
     upper, n (labels), n_subjects, positives, prevalence of held_out, status; a task that cannot be judged has one
@@ -63,16 +67,28 @@ def few_shot(
     plan = [(k, replicate) for k in shots for replicate in range(replicates)] + [(ALL, 0)]
     parts = {task: part for (task,), part in placed.group_by("task", maintain_order=True)}
     judged = [(task, name) for task in parts if status[task] == "ok" for name in features]
+    given = _draws(shipped)
     # One thread a worker: results then do not depend on how many there are.
     with parallel_config("loky", n_jobs=-1, inner_max_num_threads=1):
         found = Parallel(return_as="generator")(
-            delayed(_judge)(_rows(features[name], parts[task]), parts[task], plan, draws, seed) for task, name in judged
+            delayed(_judge)(_rows(features[name], parts[task]), parts[task], plan, draws, seed, given.get(task, {}))
+            for task, name in judged
         )
         runs = list(tqdm(found, total=len(judged), desc="few-shot", unit="task"))
     results = [run.assign(task=task, features=name) for (task, name), (run, _) in zip(judged, runs, strict=True)]
     results += [pd.DataFrame([{"task": task, "status": said}]) for task, said in status.items() if said != "ok"]
     scores = [scored.with_columns(features=pl.lit(name)) for (_, name), (_, scored) in zip(judged, runs, strict=True)]
     return _tidy(results), _scores(scores)
+
+
+def _draws(shipped: pl.DataFrame | None) -> dict[str, Draws]:
+    """Arrange the shots table by task, then by (k, replicate, split)."""
+    found: dict[str, Draws] = {}
+    if shipped is not None:
+        keys = ["task", "k", "replicate", "split"]
+        for (task, k, replicate, split), part in shipped.group_by(keys, maintain_order=True):
+            found.setdefault(str(task), {})[int(str(k)), int(str(replicate)), str(split)] = part["place"].to_numpy()
+    return found
 
 
 def _check(features: dict[str, Matrix], labels: pl.DataFrame) -> None:
@@ -93,7 +109,7 @@ def _rows(matrix: Matrix, part: pl.DataFrame) -> Matrix:
 
 
 def _judge(
-    matrix: Matrix, part: pl.DataFrame, plan: list[tuple[int, int]], draws: int, seed: int
+    matrix: Matrix, part: pl.DataFrame, plan: list[tuple[int, int]], draws: int, seed: int, given: Draws
 ) -> tuple[pd.DataFrame, pl.DataFrame]:
     """Run the plan of (k, replicate) for one task and one set of features, row i of which is row i of ``part``."""
     placed = part.with_columns(row=pl.int_range(pl.len()))
@@ -111,8 +127,10 @@ def _judge(
     }
     found, scored = [], []
     for k, replicate in plan:
-        train = draw_shots(y["train"], k, replicate)
-        tuning = draw_shots(y["tuning"], k, replicate)
+        train, tuning = (
+            given[k, replicate, split] if (k, replicate, split) in given else draw_shots(y[split], k, replicate)
+            for split in ("train", "tuning")
+        )
         head = fit_head(x["train"][train], y["train"][train], x["tuning"][tuning], y["tuning"][tuning])
         p = head.predict(x["held_out"])
         found.append(intervals(y["held_out"], p, weights).assign(k=k, replicate=replicate, head=HEAD, **about))

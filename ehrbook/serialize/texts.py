@@ -22,14 +22,18 @@ def text_key(text: str) -> str:
 
 
 def write_texts(
-    records: pl.DataFrame, codes: pl.DataFrame, times: pl.DataFrame, form: str
+    records: pl.DataFrame, codes: pl.DataFrame, times: pl.DataFrame, form: str, undescribed: str = "keep"
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Write the text of every distinct (subject_id, prediction_time) in ``times`` in the given form.
 
+    ``undescribed`` is the fate of codes without words: "keep" writes the code itself, "leave_out" nothing.
     Returns (texts, text_index) in the schemas of `ehrbook.data.schema`. Raises `InputError` for an unknown form.
     """
     if form not in FORMS:
         raise InputError(f"serialization '{form}' does not exist; {nearest(form, FORMS)}")
+    if undescribed == "leave_out":
+        silent = codes.filter(pl.col("description_source") == "none")
+        records = records.join(silent.select("code"), on="code", how="anti", maintain_order="left")
     total = times.select("subject_id", "prediction_time").n_unique()
     texts: dict[str, str] = {}
     index = []

@@ -58,7 +58,27 @@ class Laboratory(_Definition):
     at_most: _Thresholds = {}
 
 
-Task = Annotated[LengthOfStay | Readmission | Transfer | Laboratory, Field(discriminator="family")]
+class Diagnosis(_Definition):
+    """Will ``concept`` be diagnosed for the first time, ``from_days`` to ``to_days`` after the end of a stay?"""
+
+    family: Literal["diagnosis"]
+    visit: str
+    concept: str
+    from_days: float
+    to_days: float
+
+
+class Shipped(_Definition):
+    """Labels that cannot be made from records and must come with the data; ``negative`` is the value of no finding."""
+
+    family: Literal["shipped"]
+    negative: int
+    findings: list[str]  # of the bits of a value, the highest first
+
+
+Task = Annotated[
+    LengthOfStay | Readmission | Transfer | Laboratory | Diagnosis | Shipped, Field(discriminator="family")
+]
 
 
 def load_tasks(path: Path = TASKS) -> dict[str, Task]:

@@ -3,78 +3,121 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
-from ehrbook.data import TABLES
-from ehrbook.tasks.definitions import SEVERITY, Laboratory, LengthOfStay, Readmission, Task, Transfer
+from ehrbook.data import empty_table
+from ehrbook.tasks.definitions import (
+    SEVERITY,
+    Diagnosis,
+    Laboratory,
+    LengthOfStay,
+    Readmission,
+    Shipped,
+    Task,
+    Transfer,
+)
 
 _END_OF_DAY = pl.duration(hours=23, minutes=59, seconds=59)
+_READ = ["subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "omop_table"]
 _KEEP = ["subject_id", "prediction_time", "boolean_value", "integer_value"]
 Steps = list[tuple[str, pl.DataFrame]]
 
 
 def make_labels(
-    records: pl.DataFrame, codes: pl.DataFrame, tasks: dict[str, Task]
+    records: pl.DataFrame | pl.LazyFrame,
+    codes: pl.DataFrame,
+    tasks: dict[str, Task],
+    shipped: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Label every prediction time of every task.
+
+    ``records`` may be a lazy scan of a cohort larger than memory: only the events that tasks ask for are read.
+    A task that has rows in ``shipped`` (a labels table, under our name or the benchmark's) takes those as they are.
 
     Returns (labels, attrition) in the schemas of `ehrbook.data.schema`: all labels, sorted by task, subject and
     time, and for each task how many candidates each rule left. A task that a source cannot carry has no label and
     one attrition row that says why.
     """
-    concepts = records.join(codes.select("code", "concept").drop_nulls(), on="code", how="inner")
+    events = _Events.read(records.lazy(), codes, tasks)
     labels, attrition = [], []
     for name, task in tasks.items():
-        lacking = _lacking(task, concepts)
-        steps = [(lacking, concepts.clear())] if lacking else _label(task, records, concepts)
-        attrition += [(name, step, frame.height) for step, frame in steps]
-        if not lacking:
+        steps = _steps(task, events, shipped)
+        attrition += [(name, step, frame.height, _subjects(frame)) for step, frame in steps]
+        if "boolean_value" in steps[-1][1].columns:
             labels.append(steps[-1][1].select(_KEEP).with_columns(task=pl.lit(name)))
-    schema = _schema("labels")
-    whole = (
-        pl.concat([part.select(schema.names()).cast(schema) for part in labels])
-        if labels
-        else pl.DataFrame(schema=schema)
-    )
+    schema = empty_table("labels").schema
+    whole = pl.concat([empty_table("labels"), *(part.select(schema.names()).cast(schema) for part in labels)])
     return (
         whole.sort("task", "subject_id", "prediction_time", maintain_order=True),
-        pl.DataFrame(attrition, schema=_schema("attrition"), orient="row"),
+        pl.DataFrame(attrition, schema=empty_table("attrition").schema, orient="row"),
     )
 
 
-def _schema(table: str) -> pl.Schema:
-    empty = pl.from_arrow(TABLES[table].empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    return empty.schema
+def _subjects(frame: pl.DataFrame) -> int:
+    return frame["subject_id"].n_unique() if frame.width else 0
 
 
-def _lacking(task: Task, concepts: pl.DataFrame) -> str | None:
-    """Say which concept of ``task`` the source has no event of; None when it has all."""
-    wanted = {"visit", "unit", "concept"} & set(type(task).model_fields)
-    present = set(concepts["concept"])
-    for concept in sorted(getattr(task, field) for field in wanted):
-        if concept not in present:
-            return f"not carried: the source has no event of '{concept}'"
-    return None
+@dataclass(frozen=True)
+class _Events:
+    """What tasks ask of records: the timed events of their concepts, and each subject's first and last event."""
+
+    concepts: dict[str, pl.DataFrame]  # by concept
+    span: pl.DataFrame  # subject_id, first, last
+
+    @staticmethod
+    def read(records: pl.LazyFrame, codes: pl.DataFrame, tasks: dict[str, Task]) -> _Events:
+        wanted = {concept for task in tasks.values() for concept in _concepts(task)}
+        named = codes.select("code", "concept").filter(pl.col("concept").is_in(wanted))
+        timed = records.filter(pl.col("time").is_not_null())
+        span = timed.group_by("subject_id").agg(first=pl.col("time").min(), last=pl.col("time").max())
+        found = timed.select(_READ).join(named.lazy(), on="code", how="inner").drop("code")
+        read, spans = pl.collect_all([found, span], engine="streaming")
+        ordered = read.sort("subject_id", "time", maintain_order=True)
+        parts = {str(key[0]): part for key, part in ordered.partition_by("concept", as_dict=True).items()}
+        return _Events(parts, spans)
 
 
-def _label(task: Task, records: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+def _concepts(task: Task) -> list[str]:
+    """List the concepts that a task asks a source for."""
+    return [getattr(task, field) for field in ("visit", "unit", "concept") if field in type(task).model_fields]
+
+
+def _steps(task: Task, events: _Events, shipped: pl.DataFrame | None) -> Steps:
+    if shipped is not None:
+        given = shipped.filter(pl.col("task").is_in([task.name, task.ehrshot]))
+        if given.height:
+            return [("shipped with the data", given)]
+    if isinstance(task, Shipped):
+        return [("not carried: labels of this task must come with the data", pl.DataFrame())]
+    for concept in _concepts(task):
+        if concept not in events.concepts:
+            return [(f"not carried: the source has no event of '{concept}'", pl.DataFrame())]
     if isinstance(task, Laboratory):
-        return _laboratory(task, records, concepts)
-    stays = _stays(concepts, task.visit)
+        return _laboratory(task, events)
+    every = events.concepts[task.visit]
+    stays = _stays(every, "visit_occurrence")
     if isinstance(task, LengthOfStay):
-        return _length_of_stay(task, stays)
-    if isinstance(task, Readmission):
-        return _readmission(task, stays, records)
-    return _transfer(task, stays, concepts)
+        steps = _length_of_stay(task, stays)
+    elif isinstance(task, Readmission):
+        steps = _readmission(task, stays, events.span)
+    elif isinstance(task, Transfer):
+        steps = _transfer(task, stays, _stays(events.concepts[task.unit], "visit_detail"))
+    else:
+        steps = _diagnosis(task, stays, events.concepts[task.concept])
+    return [("stays", every), ("with an end", stays), *steps]
 
 
-def _stays(concepts: pl.DataFrame, visit: str) -> pl.DataFrame:
-    """Return visits that have an end other than their start: subject_id, start, end, in order."""
+def _stays(visits: pl.DataFrame, table: str) -> pl.DataFrame:
+    """Return visits that have an end other than their start: subject_id, start, end, in order.
+
+    Where the source says from which table an event is, it must be ``table``, as in the benchmark.
+    """
+    here = pl.col("omop_table").is_null() | (pl.col("omop_table") == table)
     return (
-        concepts.filter(pl.col("concept") == visit, pl.col("end").is_not_null(), pl.col("end") != pl.col("time"))
+        visits.filter(here, pl.col("end").is_not_null(), pl.col("end") != pl.col("time"))
         .select("subject_id", start="time", end="end")
         .sort("subject_id", "start", "end")
     )
@@ -104,10 +147,10 @@ def _length_of_stay(task: LengthOfStay, stays: pl.DataFrame) -> Steps:
     longer = _not_same_day(stays)
     length = pl.col("end") - pl.col("start")
     labels = _binary(longer, _end_of_day("start"), length >= timedelta(days=task.days))
-    return [("stays with an end", stays), ("not discharged on the day of admission", labels)]
+    return [("not discharged on the day of admission", labels)]
 
 
-def _readmission(task: Readmission, stays: pl.DataFrame, records: pl.DataFrame) -> Steps:
+def _readmission(task: Readmission, stays: pl.DataFrame, span: pl.DataFrame) -> Steps:
     """Predict at the end of the discharge day.
 
     As the benchmark's code does it: a stay is left out when it ends on the admission day of an earlier stay, and a
@@ -123,23 +166,20 @@ def _readmission(task: Readmission, stays: pl.DataFrame, records: pl.DataFrame) 
         again=((window >= timedelta(minutes=1)) & (window <= timedelta(days=task.days))).any(),
         overlaps=same_day.any(),
     )
-    last = records.drop_nulls("time").group_by("subject_id").agg(last=pl.col("time").max())
-    judged = numbered.join(looked, on="stay").join(last, on="subject_id").sort("stay")
+    judged = numbered.join(looked, on="stay").join(span, on="subject_id").sort("stay")
     clear = judged.filter(~pl.col("overlaps"))
     seen = pl.col("again") | (pl.col("last") >= moment + timedelta(days=task.days))
     labels = _binary(clear.filter(seen), moment, pl.col("again"))
     return [
-        ("stays with an end", stays),
         ("not ended on the admission day of an earlier stay", clear),
         ("positive, or followed for the whole window", labels),
     ]
 
 
-def _transfer(task: Transfer, stays: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+def _transfer(task: Transfer, stays: pl.DataFrame, units: pl.DataFrame) -> Steps:
     """Predict at the end of the admission day; a transfer on that day rules the stay out."""
     longer = _not_same_day(stays).with_row_index("stay")
-    units = _stays(concepts, task.unit).select("subject_id", moved="start")
-    pairs = longer.join(units, on="subject_id", how="left")
+    pairs = longer.join(units.select("subject_id", moved="start"), on="subject_id", how="left")
     moved = pl.col("moved")
     looked = pairs.group_by("stay").agg(
         first_day=(moved.dt.date() == pl.col("start").dt.date()).any(),
@@ -148,17 +188,30 @@ def _transfer(task: Transfer, stays: pl.DataFrame, concepts: pl.DataFrame) -> St
     judged = longer.join(looked, on="stay").sort("stay")
     labels = _binary(judged.filter(~pl.col("first_day")), _end_of_day("start"), pl.col("later"))
     return [
-        ("stays with an end", stays),
         ("not discharged on the day of admission", longer),
         ("not in the unit on the day of admission", labels),
     ]
 
 
-def _laboratory(task: Laboratory, records: pl.DataFrame, concepts: pl.DataFrame) -> Steps:
+def _diagnosis(task: Diagnosis, stays: pl.DataFrame, diagnoses: pl.DataFrame) -> Steps:
+    """Predict at the end of every discharge day up to the first code ever; a record may end within the window."""
+    moment = _end_of_day("end")
+    written = diagnoses.select("subject_id", written="time")
+    first = written.group_by("subject_id").agg(first=pl.col("written").min())
+    numbered = stays.with_row_index("stay").join(first, on="subject_id", how="left")
+    free = numbered.filter(pl.col("first").is_null() | (moment <= pl.col("first")))
+    wait = pl.col("written") - moment
+    in_window = (wait >= timedelta(days=task.from_days)) & (wait <= timedelta(days=task.to_days))
+    pairs = free.join(written, on="subject_id", how="left")
+    looked = pairs.group_by("stay").agg(comes=in_window.fill_null(False).any())
+    labels = _binary(free.join(looked, on="stay").sort("stay"), moment, pl.col("comes"))
+    return [("not after the first diagnosis", labels)]
+
+
+def _laboratory(task: Laboratory, events: _Events) -> Steps:
     """Predict one minute before each result; severity by the task's thresholds, in the unit they are given in."""
-    first = records.drop_nulls("time").group_by("subject_id").agg(first=pl.col("time").min())
-    results = concepts.filter(pl.col("concept") == task.concept, pl.col("time").is_not_null())
-    later = results.join(first, on="subject_id").filter(pl.col("time") > pl.col("first"))
+    results = events.concepts[task.concept]
+    later = results.join(events.span, on="subject_id").filter(pl.col("time") > pl.col("first"))
     # A comparison written as text (">500") is not a number; the benchmark drops it too.
     number = pl.coalesce(pl.col("numeric_value").cast(pl.Float64), pl.col("text_value").cast(pl.Float64, strict=False))
     numbers = later.with_columns(number=number.fill_nan(None)).drop_nulls("number")

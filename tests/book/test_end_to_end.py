@@ -55,9 +55,39 @@ def test_two_cold_builds_are_byte_identical(smoke: Path, tmp_path: Path) -> None
         for root in (smoke, other)
     )
     assert sorted(one) == sorted(two)
-    assert len([path for path in one if path.suffix == ".ipynb"]) == 5
+    assert len([path for path in one if path.suffix == ".ipynb"]) == 6
     assert {"results.csv", "context_results.csv"} <= {path.name for path in one}
     assert [str(path) for path in one if one[path] != two[path]] == []
+
+
+def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path, tmp_path: Path) -> None:
+    """Labels, splits and shots are those of the files; only the sizes of the profile are set down."""
+    import polars as pl
+
+    from ehrbook.data import assign_splits, load_cohort
+    from ehrbook.data.ehrshot import read_ehrshot
+    from ehrbook.data.source import load_source
+    from ehrbook.tasks import load_tasks, make_labels, sample_labels
+    from tests.ehrshot_miniature import write_assets
+
+    cohort = load_cohort("synthetic", subjects=70, seed=5)
+    labels, _ = make_labels(cohort.records, cohort.codes, load_tasks(), cohort.labels)
+    labels = sample_labels(labels, 2, seed=1)
+    splits = assign_splits(cohort.records["subject_id"], [0.4, 0.2, 0.4], seed=1)
+    write_assets(tmp_path / "assets", cohort.records, labels, splits)
+    settings = ["context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    options = [option for setting in settings for option in ("--set", setting)]
+    build(smoke, "--profile", "ehrshot", "--data", str(tmp_path / "assets"), *options)
+    private = smoke / "build" / "ehrshot" / "private"
+    written = pl.read_parquet(private / "labels.parquet")
+    assert written.drop("task").sort(pl.all()).equals(labels.select(written.columns).drop("task").sort(pl.all()))
+    assert pl.read_parquet(private / "splits.parquet").equals(splits)
+    given = read_ehrshot(tmp_path / "assets", load_source("ehrshot")).shots
+    assert given is not None
+    assert pl.read_parquet(private / "shots.parquet").height == given.height > 0
+    said = (smoke / "build" / "ehrshot" / "html" / "chapters" / "01-data.html").read_text()
+    assert "shipped with the data" in said
+    assert str(cohort.records["subject_id"][0]) not in said
 
 
 def test_real_records_make_a_book_and_show_no_subject(mimic_demo: Path, smoke: Path) -> None:

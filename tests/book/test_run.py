@@ -212,7 +212,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 def test_helpers_are_found_through_imports() -> None:
     found = {str(path.relative_to(ROOT)) for path in helper_files(["from ehrbook import serialize"], ROOT)}
     assert {"ehrbook/serialize/markdown.py", "ehrbook/serialize/measurements.yml", "ehrbook/data/history.py"} <= found
-    assert {"ehrbook/data/sources/mimic.yml", "ehrbook/data/synthetic.yml"} <= found
+    assert {"ehrbook/data/sources/mimic.yml", "ehrbook/data/synthetic/world.yml"} <= found
     assert not any(name.startswith(("ehrbook/embed", "ehrbook/book")) for name in found)
     one = {path.name for path in helper_files(["from ehrbook.book.figures import Page"], ROOT)}
     assert one == {"__init__.py", "errors.py", "figures.py"}

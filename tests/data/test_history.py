@@ -38,6 +38,7 @@ def test_poison_after_each_prediction_time_changes_no_text() -> None:
                 unit=pl.lit("POISON"),
                 end=pl.col("prediction_time") + timedelta(days=3),
                 visit_id=pl.lit(1, dtype=pl.Int64),
+                omop_table=pl.lit("condition_occurrence"),
             )
         )
     future = pl.concat([cohort.records, *poisoned]).sort("subject_id", "time", maintain_order=True)

@@ -96,5 +96,5 @@ def test_reads_any_shard_any_precision_and_reports_what_is_missing(tmp_path: Pat
     found = read_meds(tmp_path, MIMIC)
     assert found.events["time"].dt.year().sort().to_list() == [2020, 2021, 2022]
     assert found.events["visit_id"].drop_nulls().to_list() == [7]
-    assert found.missing == ["text_value", "unit", "end"]
+    assert found.missing == ["text_value", "unit", "end", "omop_table"]
     assert found.events.schema["time"] == pl.Datetime("us")

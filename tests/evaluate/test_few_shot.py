@@ -97,7 +97,10 @@ def counted() -> tuple[pl.DataFrame, pl.DataFrame, list[int]]:
 
 
 def test_counts_are_those_of_the_history(counted: tuple[pl.DataFrame, pl.DataFrame, list[int]], tmp_path: Path) -> None:
-    """All counts of a label add up to its events before the prediction time whose code training has seen."""
+    """All counts of a label add up to its events before the prediction time that training has seen.
+
+    That is by code, or, for an event whose value is a text, by code and text, twice.
+    """
     records, labels, train = counted
     shuffled = labels.sample(fraction=1, shuffle=True, seed=2)
     found = count_features(records, shuffled, train, tmp_path)
@@ -106,10 +109,11 @@ def test_counts_are_those_of_the_history(counted: tuple[pl.DataFrame, pl.DataFra
     last = (
         shuffled.filter(pl.col("subject_id").is_in(train)).group_by("subject_id").agg(pl.col("prediction_time").max())
     )
-    seen = records.join(last, on="subject_id").filter(pl.col("time") <= pl.col("prediction_time"))["code"].unique()
+    taught = records.join(last, on="subject_id").filter(pl.col("time") <= pl.col("prediction_time"))
+    kinds = taught.group_by("code", "text_value").len().filter(pl.col("text_value").is_null() | (pl.col("len") > 1))
     for row, (subject, time) in enumerate(shuffled.select("subject_id", "prediction_time").iter_rows()):
-        past = records.filter(
-            pl.col("subject_id") == subject, pl.col("time") <= time, pl.col("code").is_in(seen.implode())
+        past = records.filter(pl.col("subject_id") == subject, pl.col("time") <= time).join(
+            kinds, on=["code", "text_value"], how="semi", nulls_equal=True
         )
         assert found[row, 1:].sum() == past.height  # column 0 is the age
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ehrbook.data import load_cohort
+from ehrbook.data import coverage, described_share, load_cohort
 from ehrbook.data.schema import TABLES
 from ehrbook.errors import InputError
-from ehrbook.serialize import FORMS, coverage, described_share, write_texts
+from ehrbook.serialize import FORMS, write_texts
 from ehrbook.tasks import load_tasks, make_labels, sample_labels
 
 NOW = datetime(2020, 3, 10, 23, 59)

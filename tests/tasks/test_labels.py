@@ -6,23 +6,23 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ehrbook.data import load_cohort
-from ehrbook.data.schema import TABLES
+from ehrbook.data import empty_table, load_cohort
 from ehrbook.errors import InputError
 from ehrbook.tasks import load_tasks, make_labels, sample_labels
 
 TASKS = load_tasks()
+LABORATORY = ["sodium", "glucose", "platelets", "hemoglobin", "potassium"]
 CODES = pl.DataFrame(
     {
-        "code": ["stay", "unit", "LAB/na", "LAB/glu", "LAB/plt", "LAB/hgb", "LAB/k", "other"],
-        "concept": ["inpatient", "icu", "sodium", "glucose", "platelets", "hemoglobin", "potassium", None],
+        "code": ["stay", "unit", "LAB/na", "LAB/glu", "LAB/plt", "LAB/hgb", "LAB/k", "DX", "DX/2", "other"],
+        "concept": ["inpatient", "icu", *LABORATORY, "hypertension", "hypertension", None],
     }
 )
 Row = tuple[str, datetime, datetime | None, float | None, str | None]
 
 
 def label(*rows: Row, task: str) -> list[tuple[datetime, bool, int | None]]:
-    schema = pl.from_arrow(TABLES["records"].empty_table()).schema
+    schema = empty_table("records").schema
     data = [
         {"subject_id": 1, "code": code, "time": time, "end": end, "numeric_value": value, "unit": unit}
         for code, time, end, value, unit in rows
@@ -124,6 +124,88 @@ def test_icu_transfer(moved: str, expected: list[bool]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (["2023-01-01"], [False]),
+        (["2020-01-06 23:59:59"], [True]),  # one day after the prediction, to the second
+        (["2020-01-06 23:59:58"], [False]),  # within the first day: not counted
+        (["2020-01-06 12:00", "2020-03-01"], [True]),  # not counted, but the second code is
+        (["2021-01-04 23:59:59"], [True]),  # 365 days after
+        (["2021-01-05 00:00"], [False]),
+        (["2020-01-05 23:59:59"], [False]),  # at the prediction: still a candidate
+        (["2020-01-05 23:59:58"], []),  # before it: no new diagnosis any more
+        (["2019-05-01", "2020-03-01"], []),
+    ],
+)
+def test_new_diagnosis(written: list[str], expected: list[bool]) -> None:
+    codes = [at(time, code) for time, code in zip(written, ("DX", "DX/2"), strict=False)]
+    rows = (BORN, stay("2020-01-01 10:00", "2020-01-05 12:00"), *codes, at("2020-01-07"))
+    assert [row[1] for row in label(*rows, task="hypertension")] == expected
+
+
+def test_a_record_that_ends_early_is_a_negative() -> None:
+    rows = (BORN, stay("2020-01-01 10:00", "2020-01-05 12:00"), at("2020-01-06 12:00", "DX"), at("2020-01-07"))
+    assert [row[1] for row in label(*rows, task="hypertension")] == [False]
+
+
+def test_same_day_discharge_is_a_candidate_for_a_diagnosis_and_for_a_readmission() -> None:
+    rows = (BORN, stay("2020-01-05 10:00", "2020-01-05 12:00"), at("2021-03-01", "DX"))
+    assert label(*rows, task="hypertension") == [(datetime(2020, 1, 5, 23, 59), False, None)]
+    assert label(*rows, task="readmission") == [(datetime(2020, 1, 5, 23, 59), False, None)]
+    assert label(*rows, task="long_stay") == []
+
+
+@pytest.mark.parametrize("task", ["long_stay", "readmission", "icu_transfer", "hypertension"])
+def test_a_visit_that_is_open_or_has_no_length_is_no_candidate(task: str) -> None:
+    moment = datetime(2020, 1, 5, 10)
+    rows = (BORN, ("stay", moment, None, None, None), ("stay", moment, moment, None, None))
+    assert label(*rows, at("2022-01-01", "DX"), at("2022-01-01", "unit"), task=task) == []
+
+
+def test_a_visit_from_another_table_is_no_admission() -> None:
+    schema = empty_table("records").schema
+    rows = [
+        {
+            "subject_id": 1,
+            "code": "stay",
+            "time": datetime(2020, 1, day),
+            "end": datetime(2020, 1, day + 2),
+            "omop_table": t,
+        }
+        for day, t in ((1, "visit_occurrence"), (11, "visit_detail"), (21, None))
+    ]
+    labels, attrition = make_labels(pl.DataFrame(rows, schema=schema), CODES, {"long_stay": TASKS["long_stay"]})
+    assert labels["prediction_time"].dt.day().to_list() == [1, 21]
+    assert attrition["labels"].to_list() == [3, 2, 2]
+    assert attrition["subjects"].to_list() == [1, 1, 1]
+
+
+def test_labels_that_come_with_the_data_are_taken_as_they_come() -> None:
+    cohort = load_cohort("synthetic", subjects=10, seed=1)
+    moment = datetime(2015, 1, 1)
+    given = pl.DataFrame(
+        [(9_000_000_001, moment, "guo_los", True, None), (9_000_000_002, moment, "chexpert", True, 16383)],
+        schema=empty_table("labels").schema,
+        orient="row",
+    )
+    labels, attrition = make_labels(cohort.records, cohort.codes, TASKS, given)
+    assert labels.filter(task="long_stay").rows() == [(9_000_000_001, moment, "long_stay", True, None)]
+    assert labels.filter(task="chest_xray")["integer_value"].to_list() == [16383]
+    assert attrition.filter(task="long_stay")["step"].to_list() == ["shipped with the data"]
+    assert labels.filter(task="anemia").height > 0
+
+
+def test_a_lazy_scan_gives_the_same_labels(tmp_path: Path) -> None:
+    cohort = load_cohort("synthetic", subjects=30, seed=4)
+    for number, part in enumerate(cohort.records.iter_slices(5000)):
+        part.write_parquet(tmp_path / f"{number}.parquet")
+    whole = make_labels(cohort.records, cohort.codes, TASKS, cohort.labels)
+    scanned = make_labels(pl.scan_parquet(tmp_path / "*.parquet"), cohort.codes, TASKS, cohort.labels)
+    assert whole[0].equals(scanned[0])
+    assert whole[1].equals(scanned[1])
+
+
+@pytest.mark.parametrize(
     ("task", "code", "value", "unit", "severity"),
     [
         ("hyponatremia", "LAB/na", 135.0, None, 1),  # the code, not the website: exactly 135 is mild
@@ -161,12 +243,14 @@ def test_results_without_a_number_a_known_unit_or_an_earlier_event_are_left_out(
 
 
 def test_a_source_without_a_concept_says_so() -> None:
-    cohort = load_cohort("synthetic", subjects=5, seed=1)
+    cohort = load_cohort("synthetic", subjects=40, seed=1)
     codes = cohort.codes.with_columns(concept=pl.col("concept").replace({"icu": None}))
     labels, attrition = make_labels(cohort.records, codes, TASKS)
     assert labels.filter(task="icu_transfer").is_empty()
     assert attrition.filter(task="icu_transfer")["step"].to_list() == ["not carried: the source has no event of 'icu'"]
-    assert labels["task"].n_unique() == len(TASKS) - 1
+    assert labels["task"].n_unique() == len(TASKS) - 2
+    shipped = attrition.filter(task="chest_xray")["step"].to_list()
+    assert shipped == ["not carried: labels of this task must come with the data"]
 
 
 def test_sampling_keeps_shared_times_and_does_not_depend_on_row_order() -> None:

@@ -1,0 +1,108 @@
+"""What is in a data folder, and which tasks it can carry: one page, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+
+from ehrbook.book.summaries import cohort_table
+from ehrbook.book.suppression import HIDDEN, is_small
+from ehrbook.data import Cohort, coverage, describe_cohort, load_cohort, load_source
+from ehrbook.data.ehrshot import ASSETS, describe_layout
+from ehrbook.data.omop_files import find_tables
+from ehrbook.data.source import SOURCES
+from ehrbook.data.synthetic.generate import SYNTHETIC_NAME
+from ehrbook.data.words import fits
+from ehrbook.errors import InputError
+from ehrbook.tasks import load_tasks, make_labels
+
+
+def guess_source(folder: Path) -> str:
+    """Tell which source of ``ehrbook/data/sources`` a folder is: by its files, then by what its codes look like.
+
+    Raises `InputError` for a folder that is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the folder that holds the data (unpack an archive first)")
+    layout = describe_layout(folder)
+    if layout == ASSETS:
+        return "ehrshot"
+    if layout is None:
+        find_tables(folder, {"person"}, "nor does it hold MEDS (data/**/*.parquet) or EHRSHOT (data/ehrshot.csv)")
+        return "omop"
+    about = folder / "metadata" / "dataset.json"
+    if about.is_file() and SYNTHETIC_NAME in about.read_text():
+        return "synthetic"
+    names = sorted(path.stem for path in SOURCES.glob("*.yml"))
+    shares = {name: fits(folder, load_source(name)) for name in names if load_source(name).format != "omop"}
+    return max(shares, key=lambda name: (shares[name], name == "ehrshot"))
+
+
+def check(folder: Path, source: str | None = None) -> str:
+    """Return a page about the data in ``folder``: who is in it, what is odd, which tasks it carries and why not others.
+
+    ``source`` is guessed when None. Counts of real subjects below the floor are hidden, so that the page may be sent
+    to others.
+    """
+    name = source or guess_source(folder)
+    cohort = load_cohort(name, str(folder))
+    shipped = [part for part in ("labels", "splits", "shots") if getattr(cohort, part) is not None]
+    parts = [
+        f"{folder}: read as '{name}' ({cohort.source.title})",
+        f"comes with: {', '.join(shipped) or 'neither labels, splits nor shots'}",
+        "",
+        *_lines(cohort_table(describe_cohort(cohort), cohort.source.real)),
+        "",
+        *_lines(_vocabularies(cohort)),
+        "",
+        *_lines(pd.DataFrame(_tasks(cohort), columns=["task", "labels", "positives", "why not"])),
+    ]
+    return "\n".join(parts)
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    """Write a table in columns: words to the left, numbers to the right."""
+    cells = [[str(column) for column in table.columns], *table.astype(str).to_numpy().tolist()]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    words = [not any(cell[:1].isdigit() for cell in column[1:]) for column in columns]
+    return [
+        "  ".join(
+            cell.ljust(width) if word else cell.rjust(width)
+            for cell, width, word in zip(row, widths, words, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _vocabularies(cohort: Cohort) -> pd.DataFrame:
+    table = coverage(cohort.records, cohort.codes)
+    described = table["events"].where(table["described_by"] != "none", 0)
+    whole = table.assign(described=described).groupby("vocabulary", sort=False)[["events", "codes", "described"]].sum()
+    said = [f"{share:.1%}" for share in whole["described"] / whole["events"]]
+    return pd.DataFrame(
+        {
+            "vocabulary": whole.index,
+            "events": [f"{count:,}" for count in whole["events"]],
+            "codes": [f"{count:,}" for count in whole["codes"]],
+            "events with words": said,
+        }
+    )
+
+
+def _tasks(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
+    definitions = load_tasks()
+    labels, attrition = make_labels(cohort.records, cohort.codes, definitions, cohort.labels)
+    for name in definitions:
+        part = labels.filter(task=name)
+        steps = attrition.filter(pl.col("task") == name)["step"].to_list()
+        if steps[-1].startswith("not carried: "):
+            yield name, "", "", steps[-1].removeprefix("not carried: ")
+            continue
+        positives = int(part["boolean_value"].sum())
+        hide = cohort.source.real and (is_small(positives) or is_small(part.height - positives))
+        why = "" if 0 < positives < part.height else "one class only"
+        yield name, f"{part.height:,}", HIDDEN if hide else f"{positives:,}", why

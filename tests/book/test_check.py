@@ -1,0 +1,94 @@
+"""`ehrbook check` tells what a folder is, what is odd in it and what it can carry, without telling on anyone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ehrbook.book.check import check, guess_source
+from ehrbook.data import assign_splits, load_cohort, write_cohort
+from ehrbook.errors import InputError
+from ehrbook.tasks import load_tasks, make_labels
+from tests.conftest import ROOT
+from tests.ehrshot_miniature import write_assets
+
+EHRBOOK = str(Path(sys.executable).parent / "ehrbook")
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("check") / "synthetic"
+    write_cohort(folder, 64, seed=2, events=400, fractions=[0.4, 0.2, 0.4])
+    return folder
+
+
+def test_a_synthetic_folder(synthetic: Path) -> None:
+    page = check(synthetic)
+    assert "read as 'synthetic'" in page
+    assert "comes with: labels, splits" in page
+    assert " 64" in next(line for line in page.splitlines() if line.startswith("subjects "))
+    rows = {line.split()[0]: line.split() for line in page.splitlines() if line}
+    assert set(load_tasks()) <= set(rows)
+    assert int(rows["anemia"][1].replace(",", "")) > int(rows["anemia"][2].replace(",", "")) > 0
+
+
+def test_ehrshot_files_hide_small_counts(tmp_path: Path) -> None:
+    cohort = load_cohort("synthetic", subjects=40, seed=3)
+    labels, _ = make_labels(cohort.records, cohort.codes, load_tasks(), cohort.labels)
+    splits = assign_splits(cohort.records["subject_id"], [0.4, 0.2, 0.4], seed=1)
+    write_assets(tmp_path / "assets", cohort.records, labels, splits)
+    page = check(tmp_path / "assets")
+    assert "read as 'ehrshot'" in page
+    assert "comes with: labels, splits, shots" in page
+    small = labels.filter(task="celiac_disease")["boolean_value"].sum()
+    assert 0 < small < 11
+    assert next(line for line in page.splitlines() if line.startswith("celiac_disease")).split()[2] == "<11"
+
+
+def test_real_records(mimic_demo: Path) -> None:
+    page = check(mimic_demo)
+    assert "read as 'mimic'" in page
+    assert "events after death" in page
+    assert "labels of this task must come with the data" in page
+
+
+def test_omop_tables(tmp_path: Path) -> None:
+    place = Path(os.environ.get("SYNTHEA_OMOP", ROOT.parent / "shared" / "data" / "synthea27nj-omop"))
+    archives = sorted(place.glob("*.zip"))
+    if not archives:
+        pytest.skip("no Synthea OMOP tables: set SYNTHEA_OMOP to the folder that holds the zip")
+    with pytest.raises(InputError, match=r"unzip Synthea27Nj_5\.4\.zip first"):
+        guess_source(place)
+    with zipfile.ZipFile(archives[0]) as archive:
+        archive.extractall(tmp_path / "tables")
+    assert "read as 'omop'" in check(tmp_path / "tables")
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"), [("nowhere", "is no folder"), (".", "holds no OMOP table PERSON"), ("a.zip", "is no folder")]
+)
+def test_what_is_no_data_ends_with_one_line_and_code_2(tmp_path: Path, argument: str, said: str) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    command = [EHRBOOK, "check", argument]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_synthesize_and_check_from_the_command_line(tmp_path: Path) -> None:
+    command = [EHRBOOK, "synthesize", "cohort", "--subjects", "5", "--events", "300", "--seed", "3"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    page = subprocess.run([EHRBOOK, "check", "cohort"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "read as 'synthetic'" in page
+    shutil.rmtree(tmp_path / "cohort" / "data")
+    empty = subprocess.run([EHRBOOK, "check", "cohort"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert empty.returncode == 2
