@@ -23,7 +23,7 @@ def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
 
 
 def attrition_table(attrition: pd.DataFrame, real: bool) -> pd.DataFrame:
-    """Write `ehrbook.tasks.attrition_table` for reading: the rules that removed anything, what is not carried, what came.
+    """Write `ehrbook.tasks.attrition_table` for reading: rules that removed something, tasks not carried or shipped.
 
     Columns: task, a label must be, labels and subjects removed by this, labels left. A small count of real subjects
     is hidden; the subjects left are not shown, so that no difference gives it back.
