@@ -23,7 +23,7 @@ from ehrbook.data.meds_extras import (
     read_meds_splits,
     sort_labels,
 )
-from ehrbook.data.read import Meds, event_files, read_meds
+from ehrbook.data.read import Meds, check_csv_end, event_files, read_meds
 from ehrbook.data.schema import empty_table
 from ehrbook.data.source import Source
 from ehrbook.errors import InputError
@@ -112,6 +112,7 @@ def _read_csv(path: Path, cells: dict[str, _Cell]) -> pl.DataFrame:
         name: pl.col(name).is_null() & (True if cell.required else ~pl.col(f"{name} empty"))
         for name, cell in checked.items()
     }
+    check_csv_end(path)
     try:
         table = pl.scan_csv(path, infer_schema=False)
         need_columns(path, table.collect_schema().names(), [cell.column for cell in cells.values()])

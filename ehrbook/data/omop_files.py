@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ehrbook.data.read import check_csv_end
 from ehrbook.errors import InputError
 
 _READABLE = re.compile(r".+\.(?:csv|csv\.gz|tsv|tsv\.gz|parquet)")
@@ -163,6 +164,8 @@ def _scan_text(path: Path) -> pl.LazyFrame:
         header = file.readline()
     if not header.strip():
         raise InputError(f"{path} has no header: export it again, or remove it if the table has no rows")
+    if path.suffix.lower() != ".gz":  # a gzip that is cut short cannot be unpacked anyway
+        check_csv_end(path)
     if header.count(b"\t") <= header.count(b","):
         return pl.scan_csv(path, infer_schema=False)
     # Vocabularies come as tab-separated text in which a quote is a quote; other exports quote whole cells.

@@ -80,6 +80,17 @@ def _originals(source: Source, schema: pa.Schema) -> dict[str, str]:
     return names
 
 
+def check_csv_end(path: Path) -> None:
+    """Raise `InputError` for a CSV file that ends within a row: polars would fill up the row with nulls."""
+    with path.open("rb") as file:
+        header = file.readline()
+        file.seek(max(0, path.stat().st_size - 2**16))
+        last = file.read().rpartition(b"\n")[2]
+    separator = b"\t" if header.count(b"\t") > header.count(b",") else b","
+    if last and last.count(separator) < header.count(separator):
+        raise InputError(f"{path} ends within a row (cut short?): copy or download it again")
+
+
 def read_meds(folder: Path, source: Source) -> Meds:
     """Read every ``data/**/*.parquet`` below ``folder`` into one frame with the columns of the records table.
 

@@ -112,7 +112,9 @@ def scan_dictionary(path: Path, columns: list[str]) -> pl.LazyFrame:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             tabs = "\t" in file.readline()
         # Athena's files do not quote, and names hold quotation marks of their own.
-        table = pl.scan_csv(path, separator="\t" if tabs else ",", quote_char=None if tabs else '"', infer_schema=False)
+        quote = None if tabs else '"'
+        table = pl.scan_csv(path, separator="\t" if tabs else ",", quote_char=quote, infer_schema=False)
+        table = table.rename(str.lower)
     have = table.collect_schema().names()
     if missing := [column for column in columns if column not in have]:
         raise InputError(f"{path}: column '{missing[0]}' is missing (it has {', '.join(have)}); download it again")

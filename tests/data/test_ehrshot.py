@@ -363,3 +363,15 @@ def test_a_fault_in_meds_splits_is_named(tmp_path: Path) -> None:
     assert f"{path}: column 'split', row 2: it must be" in fault(lambda: read_meds_splits(tmp_path))
     path.write_bytes(path.read_bytes()[:-9])
     assert f"{path} is no whole Parquet file" in fault(lambda: read_meds_splits(tmp_path))
+
+
+def test_a_file_that_ends_within_a_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "ehrshot.csv"
+    path.parent.mkdir()
+    path.write_text(
+        "patient_id,start,end,code,value,unit,visit_id,omop_table\n"
+        "1,2020-01-01 00:00:00,,SNOMED/3950001,,,,person\n"
+        "1,2020-01-02 00:00:00,,LOINC/1,5"
+    )
+    with pytest.raises(InputError, match=r"ehrshot\.csv ends within a row"):
+        read_ehrshot(tmp_path, EHRSHOT)
