@@ -8,6 +8,7 @@ from ehrbook.book.suppression import HIDDEN, is_small, suppress
 from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
+from ehrbook.tasks.report import SAMPLED
 
 
 def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def attrition_table(attrition: pd.DataFrame, real: bool) -> pd.DataFrame:
     is hidden; the subjects left are not shown, so that no difference gives it back.
     """
     told = attrition["step"].str.startswith(("not carried", "shipped"))
-    shown = attrition[(attrition["removed_labels"] > 0) | told]
+    shown = attrition[((attrition["removed_labels"] > 0) | told) & (attrition["step"] != SAMPLED)]
     return pd.DataFrame(
         {
             "task": shown["title"],

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from ehrbook.data import SPLITS
 from ehrbook.tasks.definitions import Task
 
+SAMPLED = "sampled for this profile"
 _KEY = ["subject_id", "prediction_time"]
 
 
@@ -42,7 +43,7 @@ def attrition_table(attrition: pl.DataFrame, kept: pl.DataFrame, tasks: dict[str
     Columns: title, step, labels, subjects, removed_labels, removed_subjects (by this step).
     """
     sampled = kept.group_by("task").agg(labels=pl.len(), subjects=pl.col("subject_id").n_unique())
-    last = sampled.with_columns(step=pl.lit("sampled for this profile"))
+    last = sampled.with_columns(step=pl.lit(SAMPLED))
     steps = pl.concat([attrition, last.select(attrition.columns).cast(attrition.schema)])
     table = (
         steps.filter(pl.col("task").is_in(list(tasks)))

@@ -265,6 +265,19 @@ def test_sampling_keeps_shared_times_and_does_not_depend_on_row_order() -> None:
     assert sample_labels(labels, None, seed=9).equals(labels)
 
 
+def test_a_new_task_of_a_known_family_needs_no_python(tmp_path: Path) -> None:
+    """The second exercise of the first chapter."""
+    path = tmp_path / "tasks.yml"
+    path.write_text(
+        "short: {title: Three days, ehrshot: none, group: Mine, family: length_of_stay, visit: inpatient, days: 3}"
+    )
+    cohort = load_cohort("synthetic", subjects=40, seed=1)
+    three, _ = make_labels(cohort.records, cohort.codes, load_tasks(path))
+    seven, _ = make_labels(cohort.records, cohort.codes, {"long_stay": TASKS["long_stay"]})
+    assert three["prediction_time"].equals(seven["prediction_time"])
+    assert three["boolean_value"].sum() > seven["boolean_value"].sum() > 0
+
+
 def test_an_unknown_key_in_a_definition_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tasks.yml"
     path.write_text("x: {title: X, ehrshot: x, group: G, family: transfer, visit: inpatient, unit: icu, dayz: 3}\n")

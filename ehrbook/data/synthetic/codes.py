@@ -11,7 +11,7 @@ from ehrbook.data.synthetic.subjects import DAY, Subjects
 from ehrbook.data.synthetic.visits import Stays, Visits
 from ehrbook.data.synthetic.world import FINDINGS, Flags, Floats, Integers, World, chance
 
-CHRONIC_AGAIN, RISK_AGAIN, DIAGNOSIS_AGAIN = 0.45, 0.5, 0.3  # share of later visits that write a code once more
+CHRONIC_AGAIN, RISK_AGAIN, DIAGNOSIS_AGAIN = 0.7, 0.8, 0.3  # share of later visits that write a code once more
 X_RAY = "ICD10PCS/BW03ZZZ"
 
 
@@ -91,7 +91,7 @@ def _write_distractors(events: Events, visits: Visits, at: Integers, world: Worl
     """Write codes that carry nothing, the n-th most common one n times rarer than the first."""
     codes = np.array(list(world["distractors"]))
     weights = 1 / np.arange(1, len(codes) + 1)
-    visit = np.repeat(at, random.poisson(2, len(at)))
+    visit = np.repeat(at, random.poisson(1.2, len(at)))
     drawn = codes[random.choice(len(codes), len(visit), p=weights / weights.sum())]
     events.add(visits.subject[visit], visits.start[visit] + 19, drawn, visit=visit)
 

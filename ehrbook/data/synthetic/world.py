@@ -24,7 +24,7 @@ def load_world(subjects: int) -> World:
     """Read ``world.yml``; every pair {small: a, large: b} becomes the one number for a cohort of ``subjects``.
 
     >>> load_world(400)["stays"]["icu_transfer"]["intercept"], load_world(6739)["stays"]["icu_transfer"]["intercept"]
-    (-2.9, -3.9)
+    (-3.5, -4.6)
     """
     raw = yaml.safe_load(Path(__file__).with_name("world.yml").read_text())
     share = float(np.clip(np.log(subjects / SMALL) / np.log(LARGE / SMALL), 0, 1))
