@@ -30,9 +30,12 @@ def guess_source(folder: Path) -> str:
     layout = describe_layout(folder)
     if layout == ASSETS:
         return "ehrshot"
-    if layout is None:
+    try:  # before MEDS: OMOP tables may be Parquet files too
         find_tables(folder, {"person"}, "nor does it hold MEDS (data/**/*.parquet) or EHRSHOT (data/ehrshot.csv)")
         return "omop"
+    except InputError:
+        if layout is None:
+            raise
     about = folder / "metadata" / "dataset.json"
     if about.is_file() and SYNTHETIC_NAME in about.read_text():
         return "synthetic"
@@ -82,12 +85,13 @@ def _vocabularies(cohort: Cohort) -> pd.DataFrame:
     table = coverage(cohort.records, cohort.codes)
     described = table["events"].where(table["described_by"] != "none", 0)
     whole = table.assign(described=described).groupby("vocabulary", sort=False)[["events", "codes", "described"]].sum()
+    real, pairs = cohort.source.real, list(zip(whole["codes"], whole["events"], strict=True))
     said = [f"{share:.1%}" for share in whole["described"] / whole["events"]]
     return pd.DataFrame(
         {
             "vocabulary": whole.index,
-            "events": [f"{count:,}" for count in whole["events"]],
-            "codes": [f"{count:,}" for count in whole["codes"]],
+            "events": [_shown(count, real) for count in whole["events"]],
+            "codes": [_shown(count, real and is_small(events)) for count, events in pairs],
             "events with words": said,
         }
     )
@@ -105,4 +109,8 @@ def _tasks(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
         positives = int(part["boolean_value"].sum())
         hide = cohort.source.real and (is_small(positives) or is_small(part.height - positives))
         why = "" if 0 < positives < part.height else "one class only"
-        yield name, f"{part.height:,}", HIDDEN if hide else f"{positives:,}", why
+        yield name, _shown(part.height, cohort.source.real), HIDDEN if hide else f"{positives:,}", why
+
+
+def _shown(count: int, real: bool) -> str:
+    return HIDDEN if real and is_small(count) else f"{count:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ehrbook.book.suppression import HIDDEN, is_small, suppress
+from ehrbook.book.suppression import FLOOR, HIDDEN, is_small, suppress
 from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
@@ -14,8 +14,10 @@ from ehrbook.tasks.report import SAMPLED
 def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
     """Write the facts of `ehrbook.data.describe_cohort` for reading; small counts of real subjects are hidden."""
     sexes = facts["fact"].str.startswith("recorded as ")
+    rest = facts.loc[facts["fact"] == "subjects", "count"].sum() - facts.loc[sexes, "count"].sum()
     hide = facts["count"].map(is_small) & real
-    hide |= sexes & hide[sexes].any()  # one sex gives the other away
+    if real and (hide[sexes].any() or is_small(rest)):  # one sex gives the other away
+        hide |= sexes
     said = [
         HIDDEN if hidden else f"{count:,.0f}" if pd.notna(count) else text
         for hidden, count, text in zip(hide, facts["count"], facts["text"], strict=True)
@@ -23,21 +25,29 @@ def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
     return pd.DataFrame({"fact": facts["fact"], "value": said})
 
 
+def shown_rows(table: pd.DataFrame, real: bool, count: str) -> pd.DataFrame:
+    """Leave out the rows of real data whose ``count`` is small: three events can be one subject."""
+    return table[~table[count].map(is_small)].reset_index(drop=True) if real else table
+
+
 def attrition_table(attrition: pd.DataFrame, real: bool) -> pd.DataFrame:
     """Write `ehrbook.tasks.attrition_table` for reading: rules that removed something, tasks not carried or shipped.
 
-    Columns: task, a label must be, labels and subjects removed by this, labels left. A small count of real subjects
-    is hidden; the subjects left are not shown, so that no difference gives it back.
+    Columns: task, what a label must be, labels and subjects removed by this, labels left. A small count of real
+    subjects is hidden; so are the labels left of its task, for a difference would give it back.
     """
     told = attrition["step"].str.startswith(("not carried", "shipped"))
     shown = attrition[((attrition["removed_labels"] > 0) | told) & (attrition["step"] != SAMPLED)]
+    small = shown["removed_labels"].map(is_small) & real
+    tasks_hidden = shown["title"].isin(shown.loc[small, "title"])
+    left = [HIDDEN if real and is_small(count) else f"{count:,}" for count in shown["labels"]]
     return pd.DataFrame(
         {
             "task": shown["title"],
             "what a label must be": shown["step"],
-            "labels removed": [f"{count:,}" for count in shown["removed_labels"]],
+            "labels removed": [_shown(count, real) for count in shown["removed_labels"]],
             "subjects removed": [_shown(count, real) for count in shown["removed_subjects"]],
-            "labels left": [f"{count:,}" for count in shown["labels"]],
+            "labels left": ["" if hidden else said for hidden, said in zip(tasks_hidden, left, strict=True)],
         }
     )
 
@@ -47,19 +57,49 @@ def _shown(count: int, real: bool) -> str:
 
 
 def prevalence_table(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
-    """Write `ehrbook.tasks.prevalence` for reading; small counts of real subjects and their shares are hidden."""
+    """Write `ehrbook.tasks.prevalence` for reading; small counts of real subjects and their shares are hidden.
+
+    Where one split of a task is hidden, the smallest other one is too: with the sum known, two gaps keep each other.
+    """
     shown = prevalence.drop(columns=["task", "group"]).rename(columns={"title": "task"})
     shares = shown.assign(prevalence=[f"{share:.1%}" if pd.notna(share) else "" for share in shown["prevalence"]])
-    if real:
-        return suppress(shares, ["labels", "subjects", "positives"], {"positives": "labels"}, ["prevalence"])
-    return shares
+    if not real:
+        return shares
+    counts = ["labels", "subjects", "positives"]
+    hidden = suppress(shares, counts, {"positives": "labels"}, ["prevalence"])
+    for column in counts:
+        for _, rows in hidden.groupby("task", sort=False):
+            open_rows = rows.index[(rows[column] != HIDDEN) & (prevalence.loc[rows.index, column] > 0)]
+            if len(open_rows) and (rows[column] == HIDDEN).sum() == 1:
+                partner = prevalence.loc[open_rows, column].idxmin()
+                hidden.loc[partner, [column, "prevalence"]] = [HIDDEN, ""]
+    return hidden
 
 
 def shown_prevalence(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
-    """Keep the rows of `ehrbook.tasks.prevalence` that may be drawn: a share of a small count gives it back."""
-    rest = prevalence["labels"] - prevalence["positives"]
-    hidden = prevalence["positives"].map(is_small) | rest.map(is_small)
-    return prevalence[~hidden] if real else prevalence
+    """Keep the rows of `ehrbook.tasks.prevalence` whose share may be drawn: it would give a small count back."""
+    return prevalence[(prevalence_table(prevalence, real)["prevalence"] != "").to_numpy()]
+
+
+def say_prevalence(drawn: pd.DataFrame) -> str:
+    """Say what the prevalence plot shows: where it is highest."""
+    if drawn.empty:
+        return "No prevalence can be shown: every count of positives is too small."
+    common = drawn.sort_values("prevalence").iloc[-1]
+    return (
+        "Dot plot of prevalence per task and split. It is highest for "
+        f"{common['title'].lower()}, {common['prevalence']:.0%} in {common['split']}."
+    )
+
+
+def shown_results(results: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Blank the counts of positives of real subjects where they, or the negatives, are small."""
+    if not real:
+        return results
+    counts = results[["n", "positives"]].astype("float64")
+    rest = counts["n"] - counts["positives"]
+    small = counts["positives"].between(1, FLOOR - 1) | rest.between(1, FLOOR - 1)
+    return results.assign(positives=results["positives"].mask(small), prevalence=results["prevalence"].mask(small))
 
 
 def say_attrition(attrition: pd.DataFrame) -> str:
@@ -92,21 +132,32 @@ def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataF
     return placed.sort_values(["place", "metric", "features"], kind="stable").drop(columns="place")
 
 
-def evaluable_table(status: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
-    """Write the table of `ehrbook.evaluate.evaluable` for reading: "positives of labels" per split."""
+def evaluable_table(status: pd.DataFrame, tasks: dict[str, Task], real: bool) -> pd.DataFrame:
+    """Write the table of `ehrbook.evaluate.evaluable` for reading: "positives of labels" per split.
+
+    Where a count of real subjects is small in any split, all splits of the task are hidden.
+    """
     titles = status["task"].map({name: task.title for name, task in tasks.items()})
-    splits = {
-        split: [f"{row[f'{split} positives']} of {row[f'{split} labels']}" for _, row in status.iterrows()]
-        for split in SPLITS
-    }
-    return pd.DataFrame({"task": titles, **splits, "status": status["status"]})
+    said: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for _, row in status.iterrows():
+        counts = {split: (row[f"{split} positives"], row[f"{split} labels"]) for split in SPLITS}
+        hide = real and any(is_small(found) or is_small(labels - found) for found, labels in counts.values())
+        for split, (found, labels) in counts.items():
+            said[split].append("hidden" if hide else f"{found} of {labels}")
+    return pd.DataFrame({"task": titles, **said, "status": status["status"]})
 
 
 def results_table(final: pd.DataFrame) -> pd.DataFrame:
-    """Write `all_label_results` for reading: one row a task and set of features, "value (lower to upper)"."""
+    """Write `all_label_results` for reading: one row a task and set of features, "value (lower to upper)".
+
+    Counts that `shown_results` has blanked stay blank.
+    """
     said = final.assign(
         said=[f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})" for row in final.itertuples()],
-        held_out=[f"{row.positives:.0f} of {row.n:.0f} ({row.prevalence:.0%})" for row in final.itertuples()],
+        held_out=[
+            f"{positives:.0f} of {n:.0f} ({share:.0%})" if positives == positives else f"{HIDDEN} of {n:.0f}"
+            for positives, n, share in final[["positives", "n", "prevalence"]].astype("float64").to_numpy()
+        ],
     )
     wide = said.pivot_table(
         index=["title", "features", "held_out"], columns="metric", values="said", aggfunc="first", sort=False

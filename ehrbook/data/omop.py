@@ -1,8 +1,8 @@
 """Read an OMOP CDM 5.3 or 5.4 folder, however it was exported: every row of a clinical table becomes an event.
 
 The converter meds_etl 0.3.11 is not used: it stops at polars 2, and with polars 1 it reads no file whose name is in
-upper case, drops rows of concept 0 and of concepts that CONCEPT lacks, and moves dates to the end of the day, all
-without a word. Tables that repeat others (eras, observation periods) and free text (notes) are not read.
+upper case, and drops rows of concept 0 and of concepts that CONCEPT lacks, all without a word. Tables that repeat
+others (eras, observation periods) and free text (notes) are not read.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def _read_table(path: Path, name: str) -> pl.DataFrame:
     table = _CLINICAL[name]
     file = OmopFile.load(path, "person_id", table.columns())
     file.need(f"{table.start}_datetime", f"{table.start}_date")
-    rows = _rows(file, name).with_columns(time=file.time(table.start), visit_id=file.integer("visit_occurrence_id"))
+    # On which hour of its day something was known is not said by a mere date: not before the last. A visit has begun.
+    start = file.time(table.start) if table.end else file.time(table.start, _LAST_MINUTE)
+    rows = _rows(file, name).with_columns(time=start, visit_id=file.integer("visit_occurrence_id"))
     if name == "death":
         return rows.with_columns(code=pl.lit("MEDS_DEATH"))
     file.need(f"{table.concept}_concept_id")

@@ -25,7 +25,7 @@ def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
     """Tell which tasks can be judged: both classes are needed in every split.
 
     ``labels`` has the columns subject_id, task, split, boolean_value. Returns one row a task: task, then positives
-    and labels of each split, and status, "ok" or "not evaluable: ..." with the counts.
+    and labels of each split, and status, "ok" or "not evaluable: ..." with the splits.
     """
     rows = []
     for (task,), part in labels.sort("task").group_by("task", maintain_order=True):
@@ -36,8 +36,8 @@ def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
             positives = int(y.sum())
             row[f"{split} positives"], row[f"{split} labels"] = positives, len(y)
             if positives in (0, len(y)):
-                faults.append(f"{split} has {positives} positives of {len(y)}")
-        rows.append({**row, "status": f"not evaluable: {'; '.join(faults)}" if faults else "ok"})
+                faults.append(split)
+        rows.append({**row, "status": f"not evaluable: one class only in {', '.join(faults)}" if faults else "ok"})
     return pd.DataFrame(rows)
 
 

@@ -1,12 +1,13 @@
 """Station 2, labels: what is predicted, when, and for whom.
 
 Read in this order: ``tasks.yml`` (the rules, as data), `definitions` (their types), `labels` (one function a
-family), `shipped` (shots that come with the data), `report` (counts, prevalence, the oracle).
+family), `sample`, `shipped` (shots that come with the data), `report` (counts, prevalence, the oracle).
 """
 
 from ehrbook.tasks.definitions import Task, load_tasks, task_groups
-from ehrbook.tasks.labels import make_labels, sample_labels
+from ehrbook.tasks.labels import make_labels
 from ehrbook.tasks.report import attrition_table, oracle_auroc, prevalence
+from ehrbook.tasks.sample import sample_labels
 from ehrbook.tasks.shipped import shipped_shots
 
 __all__ = [

@@ -19,7 +19,7 @@ class _Definition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     title: str
-    ehrshot: str  # folder name in the benchmark
+    ehrshot: str | None = None  # the benchmark's name of it, under which labels may come with the data
     group: str
 
 
@@ -95,6 +95,9 @@ def load_tasks(path: Path = TASKS) -> dict[str, Task]:
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"{path}, task '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    names = [task.ehrshot for task in tasks.values() if task.ehrshot]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}, ehrshot: '{twice[0]}' names two tasks; leave it out of the task that is your own")
     return tasks
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
 from ehrbook.data import empty_table
+from ehrbook.errors import InputError
 from ehrbook.tasks.definitions import (
     SEVERITY,
     Diagnosis,
@@ -22,6 +22,7 @@ from ehrbook.tasks.definitions import (
 
 _END_OF_DAY = pl.duration(hours=23, minutes=59, seconds=59)
 _READ = ["subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "omop_table"]
+ONE_A_DAY = "once a day of discharge"
 _KEEP = ["subject_id", "prediction_time", "boolean_value", "integer_value"]
 Steps = list[tuple[str, pl.DataFrame]]
 
@@ -56,6 +57,21 @@ def make_labels(
     )
 
 
+def _shipped(task: Task, given: pl.DataFrame, span: pl.DataFrame) -> pl.DataFrame:
+    """Check labels that came with the data, and tell positives among those that are whole numbers.
+
+    Raises `InputError` for subjects without records: draws and scores would lose their labels without a word.
+    """
+    if without := given.join(span, on="subject_id", how="anti")["subject_id"].n_unique():
+        raise InputError(
+            f"labels of '{given['task'][0]}': {without} subjects have no timed event in the records; "
+            "use records and labels of one release"
+        )
+    number = pl.col("integer_value")
+    positive = number != task.negative if isinstance(task, Shipped) else number >= 1
+    return given.with_columns(boolean_value=pl.coalesce("boolean_value", positive))
+
+
 def _subjects(frame: pl.DataFrame) -> int:
     return frame["subject_id"].n_unique() if frame.width else 0
 
@@ -87,9 +103,9 @@ def _concepts(task: Task) -> list[str]:
 
 def _steps(task: Task, events: _Events, shipped: pl.DataFrame | None) -> Steps:
     if shipped is not None:
-        given = shipped.filter(pl.col("task").is_in([task.name, task.ehrshot]))
+        given = shipped.filter(pl.col("task").is_in([task.name, task.ehrshot or task.name]))
         if given.height:
-            return [("shipped with the data", given)]
+            return [("shipped with the data", _shipped(task, given, events.span))]
     if isinstance(task, Shipped):
         return [("not carried: labels of this task must come with the data", pl.DataFrame())]
     for concept in _concepts(task):
@@ -138,6 +154,11 @@ def _binary(frame: pl.DataFrame, moment: pl.Expr, value: pl.Expr) -> pl.DataFram
     )
 
 
+def _one_a_day(labels: pl.DataFrame) -> pl.DataFrame:
+    """Keep one label a prediction time: two stays that end on one day are one prediction, as in the benchmark."""
+    return labels.unique(["subject_id", "prediction_time"], keep="first", maintain_order=True)
+
+
 def _not_same_day(stays: pl.DataFrame) -> pl.DataFrame:
     return stays.filter(pl.col("start").dt.date() != pl.col("end").dt.date())
 
@@ -158,10 +179,11 @@ def _readmission(task: Readmission, stays: pl.DataFrame, span: pl.DataFrame) -> 
     """
     moment = _end_of_day("end")
     numbered = stays.with_row_index("stay")
-    pairs = numbered.join(stays.select("subject_id", other="start"), on="subject_id")
+    others = numbered.select("subject_id", other="start", place="stay")
+    pairs = numbered.join(others, on="subject_id")
     window = pl.col("other") - moment
-    # A start on the day of discharge is a stay processed earlier only if it begins no later than this one.
-    same_day = (pl.col("other").dt.date() == pl.col("end").dt.date()) & (pl.col("other") < pl.col("start"))
+    # The benchmark looks only at stays that it has processed before this one.
+    same_day = (pl.col("other").dt.date() == pl.col("end").dt.date()) & (pl.col("place") < pl.col("stay"))
     looked = pairs.group_by("stay").agg(
         again=((window >= timedelta(minutes=1)) & (window <= timedelta(days=task.days))).any(),
         overlaps=same_day.any(),
@@ -173,6 +195,7 @@ def _readmission(task: Readmission, stays: pl.DataFrame, span: pl.DataFrame) -> 
     return [
         ("not ended on the admission day of an earlier stay", clear),
         ("positive, or followed for the whole window", labels),
+        (ONE_A_DAY, _one_a_day(labels)),
     ]
 
 
@@ -205,24 +228,30 @@ def _diagnosis(task: Diagnosis, stays: pl.DataFrame, diagnoses: pl.DataFrame) ->
     pairs = free.join(written, on="subject_id", how="left")
     looked = pairs.group_by("stay").agg(comes=in_window.fill_null(False).any())
     labels = _binary(free.join(looked, on="stay").sort("stay"), moment, pl.col("comes"))
-    return [("not after the first diagnosis", labels)]
+    return [("not after the first diagnosis", labels), (ONE_A_DAY, _one_a_day(labels))]
 
 
 def _laboratory(task: Laboratory, events: _Events) -> Steps:
     """Predict one minute before each result; severity by the task's thresholds, in the unit they are given in."""
     results = events.concepts[task.concept]
     later = results.join(events.span, on="subject_id").filter(pl.col("time") > pl.col("first"))
-    # A comparison written as text (">500") is not a number; the benchmark drops it too.
+    # "Normal" is a result. A comparison written as text (">500") is no number; the benchmark drops it too.
+    normal = pl.col("text_value").str.to_lowercase().is_in(["normal", "adequate"]).fill_null(False)
     number = pl.coalesce(pl.col("numeric_value").cast(pl.Float64), pl.col("text_value").cast(pl.Float64, strict=False))
-    numbers = later.with_columns(number=number.fill_nan(None)).drop_nulls("number")
-    read = numbers.with_columns(amount=pl.col("number") * _factor(task)).drop_nulls("amount")
+    numbers = later.with_columns(number=number.fill_nan(None), normal=normal).filter(
+        pl.col("normal") | pl.col("number").is_not_null()
+    )
+    read = numbers.with_columns(amount=pl.col("number") * _factor(task)).filter(
+        pl.col("normal") | pl.col("amount").is_not_null()
+    )
+    severity = pl.when(~pl.col("normal")).then(_severity(task)).otherwise(0)
     labels = read.with_columns(
-        prediction_time=_to_minute(pl.col("time")) - timedelta(minutes=1), integer_value=_severity(task)
+        prediction_time=_to_minute(pl.col("time")) - timedelta(minutes=1), integer_value=severity
     ).with_columns(boolean_value=pl.col("integer_value") >= 1)
     return [
         ("results", results),
         ("after the subject's first event", later),
-        ("with a number", numbers),
+        ("with a number, or said to be normal", numbers),
         ("in a known unit", labels),
     ]
 
@@ -245,28 +274,3 @@ def _severity(task: Laboratory) -> pl.Expr:
             if word in limits:
                 holds.append(pl.when(test(limits[word])).then(pl.lit(SEVERITY[word], dtype=pl.Int64)))
     return pl.coalesce([*holds, pl.lit(0, dtype=pl.Int64)])
-
-
-def sample_labels(labels: pl.DataFrame, per_subject: int | None, seed: int) -> pl.DataFrame:
-    """Keep at most ``per_subject`` labels of each subject and task; None keeps all.
-
-    Times are ranked by a hash of subject and time, not of the task, so that tasks that share prediction times keep
-    sharing them: fewer texts to embed.
-    """
-    if per_subject is None:
-        return labels
-    times = labels.select("subject_id", "prediction_time").unique()
-    ranked = times.with_columns(
-        place=pl.struct("subject_id", "prediction_time").map_elements(
-            lambda row: _place(row["subject_id"], row["prediction_time"], seed), return_dtype=pl.UInt64
-        )
-    )
-    ordered = labels.join(ranked, on=["subject_id", "prediction_time"]).sort(
-        "task", "subject_id", "place", "prediction_time", maintain_order=True
-    )
-    kept = ordered.group_by("task", "subject_id", maintain_order=True).head(per_subject)
-    return kept.select(labels.columns).sort("task", "subject_id", "prediction_time", maintain_order=True)
-
-
-def _place(subject_id: int, time: datetime, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{subject_id}:{time.isoformat()}".encode()).digest()[:8], "big")

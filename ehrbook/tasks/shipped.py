@@ -17,7 +17,7 @@ def shipped_shots(cohort: Cohort, labels: pl.DataFrame, splits: pl.DataFrame, ta
     if cohort.shots is None or cohort.labels is None or cohort.splits is None:
         return empty_table("shots")
     same_splits = splits.join(cohort.splits, on=["subject_id", "split"], how="anti").is_empty()
-    ours = {task.ehrshot: name for name, task in tasks.items()}
+    ours = {task.ehrshot: name for name, task in tasks.items() if task.ehrshot}
     head, slash, rest = (pl.col("task").str.extract(pattern, 1) for pattern in ("^([^/]+)", "(/)", "/(.*)$"))
     named = cohort.shots.with_columns(
         task=pl.concat_str(head.replace(ours), slash.fill_null(""), rest.fill_null("")), whole=head.replace(ours)

@@ -78,7 +78,7 @@ def test_row_of_nobody_is_refused(tmp_path: Path) -> None:
 def test_death(tmp_path: Path) -> None:
     dead = of(read(tmp_path, death=[death(), death(death_date="")]), "death")
     assert dead["code"].to_list() == ["MEDS_DEATH", "MEDS_DEATH"]
-    assert dead["time"].to_list() == [datetime(2021, 2, 3), None]
+    assert dead["time"].to_list() == [datetime(2021, 2, 3, 23, 59), None]
 
 
 # --- codes ---------------------------------------------------------------------------------------------------------
@@ -133,16 +133,17 @@ def test_codes_are_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "time"),
     [
-        ({}, datetime(2020, 1, 31)),
-        ({"condition_start_datetime": ""}, datetime(2020, 1, 31)),
+        # A mere date: not known before the last minute of its day.
+        ({}, datetime(2020, 1, 31, 23, 59)),
+        ({"condition_start_datetime": ""}, datetime(2020, 1, 31, 23, 59)),
         ({"condition_start_datetime": "2020-01-31 14:15:16"}, datetime(2020, 1, 31, 14, 15, 16)),
         ({"condition_start_datetime": "2020-01-31T14:15:16.123456Z"}, datetime(2020, 1, 31, 14, 15, 16, 123456)),
         ({"condition_start_datetime": "2020-01-31 14:15:16.0000000"}, datetime(2020, 1, 31, 14, 15, 16)),
         ({"condition_start_datetime": "2020-01-31 14:15:16+01:00"}, datetime(2020, 1, 31, 14, 15, 16)),
         ({"condition_start_datetime": "2020-01-31 14:15:16 UTC"}, datetime(2020, 1, 31, 14, 15, 16)),
         ({"condition_start_datetime": "2020-01-31 14:15"}, datetime(2020, 1, 31, 14, 15)),
-        ({"condition_start_date": "20200131"}, datetime(2020, 1, 31)),
-        ({"condition_start_date": "2020-01-31 00:00:00"}, datetime(2020, 1, 31)),
+        ({"condition_start_date": "20200131"}, datetime(2020, 1, 31, 23, 59)),
+        ({"condition_start_date": "2020-01-31 00:00:00"}, datetime(2020, 1, 31, 23, 59)),
         ({"condition_start_date": ""}, None),
         ({"condition_start_date": "", "condition_start_datetime": "\\N"}, None),
     ],

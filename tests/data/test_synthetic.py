@@ -55,7 +55,7 @@ def test_folders_are_equal_byte_for_byte_whatever_the_workers(tmp_path: Path) ->
 
 
 def test_a_written_cohort_reads_as_the_one_in_memory(tmp_path: Path) -> None:
-    write_cohort(tmp_path / "meds", 70, seed=5, events=925, fractions=[0.4, 0.2, 0.4])
+    write_cohort(tmp_path / "meds", 70, seed=5, events=905, fractions=[0.4, 0.2, 0.4])
     read, made = load_cohort("synthetic", str(tmp_path / "meds")), load_cohort("synthetic", subjects=70, seed=5)
     assert read.records.equals(made.records)
     assert read.codes.equals(made.codes)
@@ -177,6 +177,15 @@ def test_the_history_carries_the_chance(demo: Cohort, task: str, codes: list[str
     apart = seen.group_by("carried").agg(n=pl.col("probability").round(9).n_unique())
     assert apart.height > 1
     assert apart["n"].max() == 1
+
+
+def test_conditions_are_written_before_anything_is_measured(demo: Cohort) -> None:
+    chronic = [condition["code"] for condition in load_world(360)["conditions"].values()]
+    firsts = demo.records.filter(pl.col("code").is_in(chronic)).group_by("subject_id", "code").agg(pl.col("time").min())
+    measured = demo.records.filter(omop_table="measurement").group_by("subject_id").agg(since=pl.col("time").min())
+    both = firsts.join(measured, on="subject_id")
+    assert both.height > 500
+    assert (both["time"] < both["since"]).all()
 
 
 def test_a_laboratory_result_is_carried_by_the_one_before(demo: Cohort) -> None:

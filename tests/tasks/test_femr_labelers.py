@@ -18,7 +18,7 @@ from ehrbook.tasks.definitions import Diagnosis
 
 TASKS = load_tasks()
 DISCHARGE = "DISCHARGE"  # femr predicts at the start of an event, so the end of a stay becomes an event
-Labelled = set[tuple[int, datetime, bool]]
+Labelled = set[tuple[int, datetime, bool]]  # one a subject and time: both tables are checked for it
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def femr_labels(database: Any, outcomes: list[str], start: timedelta, end: timed
 
 def our_labels(cohort: Cohort, task: str) -> Labelled:
     labels, _ = make_labels(cohort.records, cohort.codes, {task: TASKS[task]})
+    assert not labels.select("subject_id", "prediction_time").is_duplicated().any()
     return set(labels.select("subject_id", "prediction_time", "boolean_value").rows())
 
 

@@ -180,6 +180,60 @@ def test_a_visit_from_another_table_is_no_admission() -> None:
     assert attrition["subjects"].to_list() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("word", ["Normal", "adequate"])
+def test_a_result_that_is_a_word_may_be_normal(word: str) -> None:
+    schema = empty_table("records").schema
+    rows = [
+        {"subject_id": 1, "code": "other", "time": datetime(1960, 1, 1)},
+        {"subject_id": 1, "code": "LAB/plt", "time": datetime(2020, 5, 1, 8), "text_value": word},
+        {"subject_id": 1, "code": "LAB/k", "time": datetime(2020, 5, 1, 8), "text_value": word},
+        {"subject_id": 1, "code": "LAB/plt", "time": datetime(2020, 5, 1, 9), "text_value": "see note"},
+        {"subject_id": 1, "code": "LAB/plt", "time": datetime(2020, 5, 1, 10), "text_value": "40"},
+    ]
+    labels, _ = make_labels(pl.DataFrame(rows, schema=schema), CODES, TASKS)
+    assert labels.filter(task="thrombocytopenia")["integer_value"].to_list() == [0, 3]
+    assert labels.filter(task="hyperkalemia")["integer_value"].to_list() == [0]
+
+
+def test_two_stays_that_end_on_one_day_are_one_prediction() -> None:
+    rows = (BORN, stay("2020-01-01 10:00", "2020-01-05 12:00"), stay("2020-01-02 10:00", "2020-01-05 14:00"))
+    twice = (*rows, rows[1], at("2020-03-01"), at("2022-03-01", "DX"))
+    assert len(label(*twice, task="readmission")) == 1
+    assert len(label(*twice, task="hypertension")) == 1
+    assert len(label(*twice, task="long_stay")) == 3
+
+
+def test_whole_numbers_that_come_with_the_data_become_positives() -> None:
+    cohort = load_cohort("synthetic", subjects=10, seed=1)
+    moment = datetime(2015, 1, 1)
+    rows = [("lab_anemia", 0), ("lab_anemia", 2), ("chexpert", 8192), ("chexpert", 8193)]
+    given = pl.DataFrame(
+        [(9_000_000_001, moment, task, None, number) for task, number in rows],
+        schema=empty_table("labels").schema,
+        orient="row",
+    )
+    labels, _ = make_labels(cohort.records, cohort.codes, TASKS, given)
+    assert labels.filter(task="anemia")["boolean_value"].to_list() == [False, True]
+    assert labels.filter(task="chest_xray")["boolean_value"].to_list() == [False, True]
+
+
+def test_labels_of_subjects_without_records_are_refused() -> None:
+    cohort = load_cohort("synthetic", subjects=10, seed=1)
+    given = pl.DataFrame(
+        [(17, datetime(2015, 1, 1), "guo_los", True, None)], schema=empty_table("labels").schema, orient="row"
+    )
+    with pytest.raises(InputError, match="labels of 'guo_los': 1 subjects have no timed event"):
+        make_labels(cohort.records, cohort.codes, TASKS, given)
+
+
+def test_a_task_of_ones_own_may_not_take_the_labels_of_another(tmp_path: Path) -> None:
+    entry = "{title: X, ehrshot: guo_los, group: G, family: length_of_stay, visit: inpatient, days: 3}"
+    path = tmp_path / "tasks.yml"
+    path.write_text(f"one: {entry}\ntwo: {entry}\n")
+    with pytest.raises(InputError, match="'guo_los' names two tasks"):
+        load_tasks(path)
+
+
 def test_labels_that_come_with_the_data_are_taken_as_they_come() -> None:
     cohort = load_cohort("synthetic", subjects=10, seed=1)
     moment = datetime(2015, 1, 1)
@@ -268,9 +322,7 @@ def test_sampling_keeps_shared_times_and_does_not_depend_on_row_order() -> None:
 def test_a_new_task_of_a_known_family_needs_no_python(tmp_path: Path) -> None:
     """The second exercise of the first chapter."""
     path = tmp_path / "tasks.yml"
-    path.write_text(
-        "short: {title: Three days, ehrshot: none, group: Mine, family: length_of_stay, visit: inpatient, days: 3}"
-    )
+    path.write_text("short: {title: Three days, group: Mine, family: length_of_stay, visit: inpatient, days: 3}")
     cohort = load_cohort("synthetic", subjects=40, seed=1)
     three, _ = make_labels(cohort.records, cohort.codes, load_tasks(path))
     seven, _ = make_labels(cohort.records, cohort.codes, {"long_stay": TASKS["long_stay"]})

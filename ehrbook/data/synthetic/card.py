@@ -19,7 +19,7 @@ def planted_effects(subjects: int) -> pd.DataFrame:
     >>> effects.loc["hyperlipidemia", "carried_by"]
     'nothing: the negative control'
     >>> effects.loc["celiac_disease", "level"]
-    '1.3 % a year'
+    '1.6 % a year'
     """
     world = load_world(subjects)
     rows = [*_of_stays(world), *_of_results(world), *_of_diagnoses(world), _of_reports(world)]

@@ -12,6 +12,7 @@ from ehrbook.data.synthetic.visits import Stays, Visits
 from ehrbook.data.synthetic.world import FINDINGS, Flags, Floats, Integers, World, chance
 
 CHRONIC_AGAIN, RISK_AGAIN, DIAGNOSIS_AGAIN = 0.7, 0.8, 0.3  # share of later visits that write a code once more
+AT_ONCE = 1  # minutes: before anything is measured, so that what moves a result is written before it
 X_RAY = "ICD10PCS/BW03ZZZ"
 
 
@@ -39,7 +40,7 @@ def write_codes(
         for code in diagnosis.get("risk", {}).get("codes", {}):
             share = np.where(first, 1, RISK_AGAIN * clinic)
             at = np.flatnonzero(subjects.at_risk[name][visits.subject] & (random.random(len(share)) < share))
-            events.add(visits.subject[at], visits.start[at] + 12, code, visit=at)
+            events.add(visits.subject[at], visits.start[at] + AT_ONCE, code, visit=at)
         onset = subjects.onset[name][visits.subject]
         made = (visits.start <= onset) & (onset < visits.end)
         made &= ~_again(visits.subject, made)
@@ -62,7 +63,7 @@ def _write(
     events: Events, visits: Visits, at: Integers, thing: World, world: World, random: np.random.Generator
 ) -> None:
     """Write a condition at the visits ``at``, with one of its drugs."""
-    time = visits.start[at] + 18
+    time = visits.start[at] + AT_ONCE
     events.add(visits.subject[at], time, thing["code"], visit=at)
     if thing["drugs"]:
         drugs = np.array([world["drugs"][drug] for drug in thing["drugs"]])

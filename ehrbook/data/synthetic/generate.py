@@ -28,8 +28,8 @@ from ehrbook.errors import InputError
 # Ids no real data set uses, so that any other id in an output betrays a real subject.
 FIRST_SUBJECT = 9_000_000_001
 BLOCK = 64  # subjects drawn together, and a shard; part of what a seed means
-EVENTS = 925  # a subject, on average, at density 1
-_UNMOVED = 185  # of them that do not grow with density
+EVENTS = 905  # a subject, on average, at density 1
+_UNMOVED = 178  # of them that do not grow with density
 DUPLICATES, NEVER_CLOSED = 0.003, 0.01  # shares of events written twice, of visits without an end
 SYNTHETIC_NAME = "ehrbook synthetic cohort"  # in dataset.json
 Block = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
@@ -111,7 +111,9 @@ def _block(number: int, total: int, seed: int, events: int) -> Block:
     visits = draw_visits(subjects, stays, finish, density, random)
     written = Events()
     _write_subjects(written, subjects, finish, died, random)
-    ends = np.where(random.random(len(visits.end)) < NEVER_CLOSED, NONE, visits.end)
+    # A readmission is always closed: a stay without an end is none by the rules, and the outcome would be another.
+    closed = (visits.stay >= 0) & stays.is_return[visits.stay] if len(stays) else visits.stay >= 0
+    ends = np.where((random.random(len(visits.end)) < NEVER_CLOSED) & ~closed, NONE, visits.end)
     written.add(visits.subject, visits.start, np.array(visits.code), visit=np.arange(len(visits.code)), end=ends)
     write_codes(written, subjects, visits, stays, world, random)
     reports = draw_reports(written, subjects, visits, stays, world, random)

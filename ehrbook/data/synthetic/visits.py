@@ -31,6 +31,7 @@ class Stays:
     unit: Integers  # when the subject moved to intensive care, -1 for never
     unit_end: Integers
     died: Flags
+    is_return: Flags  # within 30 days of the stay before
     p_long: Floats
     p_unit: Floats
     p_again: Floats  # readmitted within 30 days
@@ -58,14 +59,16 @@ def draw_stays(subjects: Subjects, world: World, random: np.random.Generator) ->
     pace = 420 * DAY * np.exp(-0.35 * subjects.frailty) / np.sqrt(subjects.use)  # between stays, on average
     due = subjects.start + DAY + random.exponential(pace * 0.7).astype(np.int64)
     going = due < subjects.stop
+    returns = np.zeros(len(subjects), dtype=bool)
     rounds = []
     while going.any():
         who = np.flatnonzero(going)
         # Nobody comes so late that the reason for admission is written after the evening's prediction.
         start = due[who] - np.where(due[who] % DAY > 22 * 60, 120, 0)
-        stay = _stay(who, start, subjects.frailty[who], serious[who], odds, floors, random)
+        stay = _stay(who, start, returns[who], subjects.frailty[who], serious[who], odds, floors, random)
         rounds.append(stay)
         again = random.random(len(who)) < stay.p_again
+        returns[who] = again
         prediction = stay.end // DAY * DAY + END_OF_DAY
         soon = prediction + random.integers(10 * 60, 29 * DAY, len(who))
         late = prediction + 31 * DAY + random.exponential(pace[who]).astype(np.int64)
@@ -77,6 +80,7 @@ def draw_stays(subjects: Subjects, world: World, random: np.random.Generator) ->
 def _stay(
     who: Integers,
     start: Integers,
+    is_return: Flags,
     frailty: Floats,
     serious: Integers,
     odds: World,
@@ -106,7 +110,7 @@ def _stay(
     died = random.random(n) < chance(odds["death"]["intercept"] + odds["death"]["acuity"] * acuity)
     back = odds["readmission"]
     p_again = np.where(died, 0.0, chance(back["intercept"] + back["serious"] * serious))
-    return Stays(who, start, end, level, acuity, unit, unit_end, died, p_long, p_unit, p_again)
+    return Stays(who, start, end, level, acuity, unit, unit_end, died, is_return, p_long, p_unit, p_again)
 
 
 def _in_order(rounds: list[Stays]) -> Stays:
