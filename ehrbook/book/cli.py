@@ -100,7 +100,7 @@ def check(
 def synthesize(
     folder: Path,
     subjects: Annotated[int, typer.Option(min=1, help="Subjects.")] = 360,
-    events: Annotated[int, typer.Option(min=200, help="Events of a subject, on average.")] = 905,
+    events: Annotated[int, typer.Option(min=200, help="Events of a subject, on average.")] = 882,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
     workers: Annotated[int, typer.Option(min=1, help="Processes; they do not change the result.")] = 2,
 ) -> None:

@@ -55,7 +55,7 @@ def test_folders_are_equal_byte_for_byte_whatever_the_workers(tmp_path: Path) ->
 
 
 def test_a_written_cohort_reads_as_the_one_in_memory(tmp_path: Path) -> None:
-    write_cohort(tmp_path / "meds", 70, seed=5, events=905, fractions=[0.4, 0.2, 0.4])
+    write_cohort(tmp_path / "meds", 70, seed=5, events=882, fractions=[0.4, 0.2, 0.4])
     read, made = load_cohort("synthetic", str(tmp_path / "meds")), load_cohort("synthetic", subjects=70, seed=5)
     assert read.records.equals(made.records)
     assert read.codes.equals(made.codes)

@@ -28,7 +28,7 @@ from ehrbook.errors import InputError
 # Ids no real data set uses, so that any other id in an output betrays a real subject.
 FIRST_SUBJECT = 9_000_000_001
 BLOCK = 64  # subjects drawn together, and a shard; part of what a seed means
-EVENTS = 905  # a subject, on average, at density 1
+EVENTS = 882  # a subject, on average, at density 1
 _UNMOVED = 178  # of them that do not grow with density
 DUPLICATES, NEVER_CLOSED = 0.003, 0.01  # shares of events written twice, of visits without an end
 SYNTHETIC_NAME = "ehrbook synthetic cohort"  # in dataset.json
