@@ -28,7 +28,19 @@ def adapt(meds: Meds, source: Source, data: Path | None = None) -> tuple[pl.Data
     for visit in source.visits.values():
         if visit.end is not None:
             records = _close(records, visit.start, visit.end, visit.same_visit)
-    return records.sort(ORDER, nulls_last=False), codes
+    return _in_order(records), codes
+
+
+def _in_order(records: pl.DataFrame, subjects_at_once: int = 1000) -> pl.DataFrame:
+    """Sort records by `ORDER`, some subjects after the other: sorting all at once takes three times the memory."""
+    subjects = records["subject_id"].unique().sort()
+    firsts = [int(subjects[place]) for place in range(0, len(subjects), subjects_at_once)]
+    parts = []
+    for first, after in zip(firsts, [*firsts[1:], None], strict=True):
+        here = pl.col("subject_id") >= first
+        here = here if after is None else here & (pl.col("subject_id") < after)
+        parts.append(records.filter(here).sort(ORDER, nulls_last=False))
+    return pl.concat([records.clear(), *parts])
 
 
 def _close(records: pl.DataFrame, start: str, end: str, same_visit: bool) -> pl.DataFrame:

@@ -61,32 +61,38 @@ def describe_cohort(cohort: Cohort) -> pd.DataFrame:
 
     Columns: fact, count (missing for facts that are no count), text (of those).
     """
-    records, codes = cohort.records, cohort.codes
-    timed = records.filter(pl.col("time").is_not_null())
-    named = codes.filter(pl.col("concept").is_not_null()).select("code", "concept", "description")
+    records, codes, visits = cohort.records, cohort.codes, cohort.source.visits
+    told = ["birth", "death", "gender", *visits]
+    named = codes.filter(pl.col("concept").is_in(told)).select("code", "concept", "description")
     concept = records.join(named, on="code")
     birth = concept.filter(concept="birth").group_by("subject_id").agg(birth=pl.col("time").min())
     death = concept.filter(concept="death").group_by("subject_id").agg(death=pl.col("time").min())
-    seen = timed.filter(pl.col("time") > pl.col("time").min().over("subject_id"))
-    last = timed.group_by("subject_id").agg(last=pl.col("time").max()).join(birth, on="subject_id")
-    age = last.select((pl.col("last") - pl.col("birth")).dt.total_days() / 365.25).to_series()
-    late = timed.join(death, on="subject_id").filter(pl.col("time") > pl.col("death")).height
+    time = pl.col("time")
+    each = records.group_by("subject_id").agg(
+        events=pl.len(), last=time.max(), second=time.filter(time > time.min()).min()
+    )
+    age = (
+        each.join(birth, on="subject_id")
+        .select((pl.col("last") - pl.col("birth")).dt.total_days() / 365.25)
+        .to_series()
+    )
+    late = records.select("subject_id", "time").join(death, on="subject_id").filter(time > pl.col("death")).height
     sexes = concept.filter(concept="gender").group_by("description").agg(pl.col("subject_id").n_unique())
-    visits = cohort.source.visits
-    years = seen["time"].dt.year().sort()
+    seen = each.drop_nulls("second")
+    years = seen.select(first=pl.col("second").min().dt.year(), last=pl.col("last").max().dt.year()).row(0)
     facts: list[tuple[str, int | None, str]] = [
         ("subjects", records["subject_id"].n_unique(), ""),
         ("events", records.height, ""),
-        ("events per subject, median (quartiles)", None, _quartiles(records.group_by("subject_id").len()["len"])),
-        ("years of events after the first", None, f"{int(years[0])} to {int(years[-1])}" if len(years) else "unknown"),
+        ("events per subject, median (quartiles)", None, _quartiles(each["events"])),
+        ("years of events after the first", None, f"{years[0]} to {years[1]}" if seen.height else "unknown"),
         ("distinct codes", codes.height, ""),
         ("age at the last event, years, median (quartiles)", None, _quartiles(age)),
         *((f"recorded as {words.lower()}", count, "") for words, count in sexes.sort("description").iter_rows()),
         *((f"{kind.title.lower()}s", _count_visits(concept, name, kind), "") for name, kind in visits.items()),
         ("subjects with a recorded death", death.height, ""),
         ("events after death", late, ""),
-        ("events without a time (static)", records.height - timed.height, ""),
-        ("repeated events", records.height - records.unique().height, ""),
+        ("events without a time (static)", records["time"].null_count(), ""),
+        ("repeated events", records.height - records.hash_rows(seed=0).n_unique(), ""),
         ("columns the source lacks", None, ", ".join(cohort.missing) or "none"),
     ]
     return pd.DataFrame(facts, columns=["fact", "count", "text"]).astype({"count": "Int64"})
@@ -113,8 +119,9 @@ def events_per_vocabulary(records: pl.DataFrame, codes: pl.DataFrame) -> pd.Data
 
     Columns: vocabulary, domain, events, codes.
     """
-    counted = records.join(codes.select("code", "vocabulary", "domain"), on="code", how="left")
-    table = counted.group_by("vocabulary", "domain").agg(events=pl.len(), codes=pl.col("code").n_unique())
+    counts = records.lazy().group_by("code").len().collect(engine="streaming")
+    counted = counts.join(codes.select("code", "vocabulary", "domain"), on="code", how="left")
+    table = counted.group_by("vocabulary", "domain").agg(events=pl.col("len").sum(), codes=pl.len())
     return table.sort("events", "vocabulary", "domain", descending=[True, False, False]).to_pandas()
 
 

@@ -14,7 +14,7 @@ def coverage(records: pl.DataFrame, codes: pl.DataFrame) -> pd.DataFrame:
     Columns: vocabulary, described_by (dataset, dictionary, code: the code's own words, none), events, codes,
     share_of_events, share_of_codes (fractions of the vocabulary). Most events first.
     """
-    counts = records.group_by("code").len().join(codes, on="code", how="left")
+    counts = records.lazy().group_by("code").len().collect(engine="streaming").join(codes, on="code", how="left")
     table = counts.group_by("vocabulary", "description_source").agg(events=pl.col("len").sum(), codes=pl.len())
     whole = pl.col("events").sum().over("vocabulary")
     return (

@@ -57,9 +57,9 @@ def describe(meds: Meds, source: Source, data: Path | None = None) -> pl.DataFra
 
 def _with_table(events: pl.DataFrame) -> pl.DataFrame:
     """Return (code, omop_table) of every distinct code: the table most of its events are in."""
-    counts = (
-        events.group_by("code", "omop_table").len().sort("code", "len", "omop_table", descending=[False, True, False])
-    )
+    # Streaming takes no memory to speak of; at once, strings are copied: 5 GiB at 42 million events.
+    grouped = events.lazy().group_by("code", "omop_table").len().collect(engine="streaming")
+    counts = grouped.sort("code", "len", "omop_table", descending=[False, True, False])
     return counts.unique("code", keep="first", maintain_order=True).select("code", "omop_table")
 
 
