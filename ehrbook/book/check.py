@@ -10,7 +10,7 @@ import polars as pl
 
 from ehrbook.book.summaries import cohort_table
 from ehrbook.book.suppression import HIDDEN, is_small
-from ehrbook.data import Cohort, coverage, describe_cohort, load_cohort, load_source
+from ehrbook.data import Cohort, coverage, describe_cohort, described_share, load_cohort, load_source
 from ehrbook.data.ehrshot import ASSETS, describe_layout
 from ehrbook.data.omop_files import find_tables
 from ehrbook.data.source import SOURCES
@@ -41,7 +41,12 @@ def guess_source(folder: Path) -> str:
         return "synthetic"
     names = sorted(path.stem for path in SOURCES.glob("*.yml"))
     shares = {name: fits(folder, load_source(name)) for name in names if load_source(name).format != "omop"}
-    return max(shares, key=lambda name: (shares[name], name == "ehrshot"))
+    best = max(shares, key=lambda name: (shares[name], name == "ehrshot"))
+    if shares[best] < 0.5:  # of the distinct codes
+        raise InputError(
+            f"{folder} is MEDS, but its codes are of no known source: give --source, one of {', '.join(names)}"
+        )
+    return best
 
 
 def check(folder: Path, source: str | None = None) -> str:
@@ -60,10 +65,17 @@ def check(folder: Path, source: str | None = None) -> str:
         *_lines(cohort_table(describe_cohort(cohort), cohort.source.real)),
         "",
         *_lines(_vocabularies(cohort)),
+        *_hint(cohort),
         "",
         *_lines(pd.DataFrame(_tasks(cohort), columns=["task", "labels", "positives", "why not"])),
     ]
     return "\n".join(parts)
+
+
+def _hint(cohort: Cohort) -> list[str]:
+    """Say where words are to be had when many events have none; without them the tasks may find nothing."""
+    share, _ = described_share(cohort.records, cohort.codes)
+    return [] if share > 0.9 else ["", f"only {share:.0%} of the events have words: {cohort.source.download}"]
 
 
 def _lines(table: pd.DataFrame) -> list[str]:

@@ -100,8 +100,8 @@ def check(
 def synthesize(
     folder: Path,
     subjects: Annotated[int, typer.Option(min=1, help="Subjects.")] = 360,
-    events: Annotated[int, typer.Option(min=200, help="Events of a subject, on average.")] = 882,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    events: Annotated[int, typer.Option(min=200, max=20_000, help="Events of a subject, on average.")] = 882,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Same seed, same bytes.")] = 7,
     workers: Annotated[int, typer.Option(min=1, help="Processes; they do not change the result.")] = 2,
 ) -> None:
     """Write a synthetic cohort as a new MEDS FOLDER, any size; the demo's size by default."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ehrbook.book.suppression import FLOOR, HIDDEN, is_small, suppress
+from ehrbook.book.suppression import FLOOR, HIDDEN, WITHHELD, is_small, suppress
 from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
@@ -15,12 +15,11 @@ def cohort_table(facts: pd.DataFrame, real: bool) -> pd.DataFrame:
     """Write the facts of `ehrbook.data.describe_cohort` for reading; small counts of real subjects are hidden."""
     sexes = facts["fact"].str.startswith("recorded as ")
     rest = facts.loc[facts["fact"] == "subjects", "count"].sum() - facts.loc[sexes, "count"].sum()
-    hide = facts["count"].map(is_small) & real
-    if real and (hide[sexes].any() or is_small(rest)):  # one sex gives the other away
-        hide |= sexes
+    small = facts["count"].map(is_small) & real
+    telling = sexes & bool(real and (small[sexes].any() or is_small(rest)))  # one sex gives the other away
     said = [
-        HIDDEN if hidden else f"{count:,.0f}" if pd.notna(count) else text
-        for hidden, count, text in zip(hide, facts["count"], facts["text"], strict=True)
+        HIDDEN if hide else WITHHELD if tell else f"{count:,.0f}" if pd.notna(count) else text
+        for hide, tell, count, text in zip(small, telling, facts["count"], facts["text"], strict=True)
     ]
     return pd.DataFrame({"fact": facts["fact"], "value": said})
 
@@ -69,10 +68,10 @@ def prevalence_table(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
     hidden = suppress(shares, counts, {"positives": "labels"}, ["prevalence"])
     for column in counts:
         for _, rows in hidden.groupby("task", sort=False):
-            open_rows = rows.index[(rows[column] != HIDDEN) & (prevalence.loc[rows.index, column] > 0)]
-            if len(open_rows) and (rows[column] == HIDDEN).sum() == 1:
+            open_rows = rows.index[~rows[column].isin([HIDDEN, WITHHELD]) & (prevalence.loc[rows.index, column] > 0)]
+            if len(open_rows) and rows[column].isin([HIDDEN, WITHHELD]).sum() == 1:
                 partner = prevalence.loc[open_rows, column].idxmin()
-                hidden.loc[partner, [column, "prevalence"]] = [HIDDEN, ""]
+                hidden.loc[partner, [column, "prevalence"]] = [WITHHELD, ""]
     return hidden
 
 
@@ -143,7 +142,7 @@ def evaluable_table(status: pd.DataFrame, tasks: dict[str, Task], real: bool) ->
         counts = {split: (row[f"{split} positives"], row[f"{split} labels"]) for split in SPLITS}
         hide = real and any(is_small(found) or is_small(labels - found) for found, labels in counts.values())
         for split, (found, labels) in counts.items():
-            said[split].append("hidden" if hide else f"{found} of {labels}")
+            said[split].append(WITHHELD if hide else f"{found} of {labels}")
     return pd.DataFrame({"task": titles, **said, "status": status["status"]})
 
 
@@ -155,7 +154,7 @@ def results_table(final: pd.DataFrame) -> pd.DataFrame:
     said = final.assign(
         said=[f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})" for row in final.itertuples()],
         held_out=[
-            f"{positives:.0f} of {n:.0f} ({share:.0%})" if positives == positives else f"{HIDDEN} of {n:.0f}"
+            f"{positives:.0f} of {n:.0f} ({share:.0%})" if positives == positives else WITHHELD
             for positives, n, share in final[["positives", "n", "prevalence"]].astype("float64").to_numpy()
         ],
     )

@@ -6,6 +6,7 @@ import pandas as pd
 
 FLOOR = 11  # counts from here on may be shown (the cell-size policy of NIH and CMS)
 HIDDEN = f"<{FLOOR}"
+WITHHELD = "hidden"  # not small itself, but it would give a small count back
 
 
 def is_small(count: float) -> bool:
@@ -18,7 +19,7 @@ def is_small(count: float) -> bool:
 
 
 def suppress(table: pd.DataFrame, counts: list[str], parts: dict[str, str], derived: list[str]) -> pd.DataFrame:
-    """Write "<11" for small counts, and hide what would give one back.
+    """Write "<11" for small counts and "hidden" for what would give one back.
 
     ``parts`` maps a count to its whole: where the rest of the whole is small, the part is hidden too. In a row with
     anything hidden the columns ``derived`` (shares) are left out. Counts become text.
@@ -27,17 +28,18 @@ def suppress(table: pd.DataFrame, counts: list[str], parts: dict[str, str], deri
     >>> suppress(table, ["labels", "positives"], {"positives": "labels"}, ["prevalence"])
       labels positives prevalence
     0     40       <11
-    1     30       <11
-    2     30       <11
+    1     30    hidden
+    2     30    hidden
     >>> suppress(table * 10, ["labels", "positives"], {"positives": "labels"}, ["prevalence"])["positives"].tolist()
     ['30', '200', '250']
     """
     small = table[counts].map(is_small)
+    telling = small & False
     for part, whole in parts.items():
-        small[part] |= (table[whole] - table[part]).map(is_small)
+        telling[part] = (table[whole] - table[part]).map(is_small) & ~small[part]
     shown = table.astype(dict.fromkeys([*counts, *derived], object))
     for column in counts:
-        pairs = zip(small[column], table[column], strict=True)
-        shown[column] = [HIDDEN if hide else f"{value:,.0f}" for hide, value in pairs]
-    shown.loc[small.any(axis=1), derived] = ""
+        cells = zip(small[column], telling[column], table[column], strict=True)
+        shown[column] = [HIDDEN if hide else WITHHELD if tell else f"{value:,.0f}" for hide, tell, value in cells]
+    shown.loc[(small | telling).any(axis=1), derived] = ""
     return shown

@@ -89,6 +89,7 @@ def describe_cohort(cohort: Cohort) -> pd.DataFrame:
         ("age at the last event, years, median (quartiles)", None, _quartiles(age)),
         *((f"recorded as {words.lower()}", count, "") for words, count in sexes.sort("description").iter_rows()),
         *((f"{kind.title.lower()}s", _count_visits(concept, name, kind), "") for name, kind in visits.items()),
+        ("subjects without a birth", len(each) - birth.height, ""),
         ("subjects with a recorded death", death.height, ""),
         ("events after death", late, ""),
         ("events without a time (static)", records["time"].null_count(), ""),

@@ -45,7 +45,8 @@ def _fits(name: str, found: pa.DataType) -> bool:
     return any(accepts(found) for accepts in accepted)
 
 
-def _schema(path: Path) -> pa.Schema:
+def read_schema(path: Path) -> pa.Schema:
+    """Read the schema of a Parquet file; raise `InputError` for what is none, or not whole."""
     try:
         return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -108,7 +109,7 @@ def read_meds(folder: Path, source: Source) -> Meds:
     parts = []
     present: set[str] = set()
     for path in files:
-        schema = _schema(path)
+        schema = read_schema(path)
         names = _originals(source, schema)
         _check(path, schema, names)
         present |= {column for column in TABLES["records"].names if names.get(column, column) in schema.names}
@@ -119,6 +120,8 @@ def read_meds(folder: Path, source: Source) -> Meds:
         assert isinstance(frame, pl.DataFrame)
         parts.append(_conform(frame, names))
     events = pl.concat(parts)
+    if without := events["subject_id"].null_count():
+        raise InputError(f"{folder}: {without} events have no subject_id; give them one or remove them")
     if events.is_empty():
         raise InputError(f"{folder} holds no event: the cohort is empty")
     missing = [column for column in TABLES["records"].names if column not in present]
@@ -141,7 +144,7 @@ def _conform(frame: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
 def _read_descriptions(folder: Path) -> pl.DataFrame:
     """Return ``metadata/codes.parquet`` as (code, description); empty where the folder has none."""
     path = folder / "metadata" / "codes.parquet"
-    if not path.exists() or not {"code", "description"} <= set(_schema(path).names):
+    if not path.exists() or not {"code", "description"} <= set(read_schema(path).names):
         return pl.DataFrame(schema={"code": pl.String, "description": pl.String})
     return (
         pl.read_parquet(path, columns=["code", "description"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ehrbook.data.read import Meds, event_files
+from ehrbook.data.read import Meds, event_files, read_schema
 from ehrbook.data.source import Dictionary, Source, find_dictionary
 from ehrbook.errors import InputError
 
@@ -167,8 +167,13 @@ def _athena(roots: pl.DataFrame, concepts: Path, ancestors: Path) -> pl.DataFram
 
 def fits(folder: Path, source: Source) -> float:
     """Return the share of the distinct codes of a MEDS folder that a source has a rule for: is it this source?"""
-    codes = pl.scan_parquet(event_files(folder)).select(pl.col("code").cast(pl.String)).unique().collect()
+    files = event_files(folder)
+    for path in files:
+        if "code" not in (names := read_schema(path).names):
+            raise InputError(f"{path} is not MEDS: column 'code' is missing (it has {', '.join(names)})")
+    codes = pl.concat([pl.scan_parquet(path).select(pl.col("code").cast(pl.String)).unique() for path in files])
+    codes = codes.unique()
     rules = [rule.code for rule in source.domains] + [visit.start for visit in source.visits.values()]
     known = pl.any_horizontal([pl.col("code").str.contains(rule) for rule in rules])
-    share = codes.select(known.mean()).item()
+    share = codes.select(known.mean()).collect().item()
     return float(share or 0.0)

@@ -156,7 +156,15 @@ def _scores(predictions: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def group_means(results: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
-    """Average the evaluable tasks of each group: columns group, features, k, replicate, metric, tasks, value."""
+    """Average the evaluable tasks of each group: columns group, features, k, replicate, metric, tasks, value.
+
+    Raises `InputError` where no task can be judged.
+    """
+    if not (results["status"] == "ok").any():
+        raise InputError(
+            "no task has both classes in every split, so none can be judged: take more labels (labels_per_subject), "
+            "more subjects or other splits"
+        )
     judged = results[results["status"] == "ok"].assign(group=lambda table: table["task"].map(groups))
     keys = ["group", "features", "k", "replicate", "metric"]
     return judged.groupby(keys, as_index=False).agg(tasks=("task", "nunique"), value=("value", "mean"))

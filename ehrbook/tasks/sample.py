@@ -7,6 +7,8 @@ from datetime import datetime
 
 import polars as pl
 
+from ehrbook.errors import InputError
+
 
 def sample_labels(labels: pl.DataFrame, per_subject: int | None, seed: int) -> pl.DataFrame:
     """Keep at most ``per_subject`` labels of each subject and task; None keeps all.
@@ -14,6 +16,8 @@ def sample_labels(labels: pl.DataFrame, per_subject: int | None, seed: int) -> p
     Times are ranked by a hash of subject and time, not of the task, so that tasks that share prediction times keep
     sharing them: fewer texts to embed.
     """
+    if labels.is_empty():
+        raise InputError("these records carry no label of any task: ehrbook check DATA says why")
     if per_subject is None:
         return labels
     times = labels.select("subject_id", "prediction_time").unique()

@@ -103,3 +103,39 @@ def test_synthesize_and_check_from_the_command_line(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cohort" / "data")
     empty = subprocess.run([EHRBOOK, "check", "cohort"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert empty.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (None, "is no whole Parquet file"),
+        ({"id": [1]}, "column 'code' is missing"),
+        (
+            {"subject_id": [1], "time": [None], "code": ["??"], "numeric_value": [1.0]},
+            "its codes are of no known source",
+        ),
+    ],
+)
+def test_a_folder_that_only_looks_like_meds_is_named(
+    tmp_path: Path, table: dict[str, list[object]] | None, said: str
+) -> None:
+    path = tmp_path / "data" / "0.parquet"
+    path.parent.mkdir()
+    if table is None:
+        path.write_bytes(b"nothing of this")
+    else:
+        pl.DataFrame(table).write_parquet(path)
+    with pytest.raises(InputError, match=said) as caught:
+        check(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["/proc/nowhere"], ["x", "--seed", "-1"], ["x", "--events", "99999999"], ["x", "--subjects", "0"]]
+)
+def test_a_cohort_that_cannot_be_written_ends_with_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    command = [EHRBOOK, "synthesize", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

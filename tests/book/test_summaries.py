@@ -28,10 +28,10 @@ def values(table: pd.DataFrame) -> list[str]:
 def test_a_small_sex_hides_both_and_so_does_a_small_rest() -> None:
     assert values(cohort_table(facts(subjects=100, recorded_as_female=95, recorded_as_male=5), real=True))[:3] == [
         "100",
-        "<11",
+        "hidden",
         "<11",
     ]
-    assert values(cohort_table(facts(subjects=100, recorded_as_female=95), real=True))[1] == "<11"
+    assert values(cohort_table(facts(subjects=100, recorded_as_female=95), real=True))[1] == "hidden"
     assert values(cohort_table(facts(subjects=100, recorded_as_female=60, recorded_as_male=40), real=True)) == [
         "100",
         "60",
@@ -51,9 +51,9 @@ def prevalence(*counts: tuple[str, int, int, int]) -> pd.DataFrame:
 def test_one_hidden_split_takes_a_second_with_it() -> None:
     table = prevalence(("train", 40, 30, 20), ("tuning", 10, 9, 3), ("held_out", 31, 25, 15))
     shown = prevalence_table(table, real=True)
-    assert shown["labels"].to_list() == ["40", "<11", "<11"]
-    assert shown["subjects"].to_list() == ["30", "<11", "<11"]
-    assert shown["positives"].to_list() == ["20", "<11", "<11"]
+    assert shown["labels"].to_list() == ["40", "<11", "hidden"]
+    assert shown["subjects"].to_list() == ["30", "<11", "hidden"]
+    assert shown["positives"].to_list() == ["20", "<11", "hidden"]
     assert shown["prevalence"].to_list() == ["50.0%", "", ""]
     assert shown_prevalence(table, real=True)["split"].to_list() == ["train"]
     assert prevalence_table(table, real=False)["labels"].to_list() == [40, 10, 31]
@@ -106,7 +106,7 @@ def test_results_and_splits_keep_small_positives_to_themselves() -> None:
     shown = shown_results(results, real=True)
     assert shown["positives"].isna().tolist() == [False] * 3 + [True] * 3
     assert shown["prevalence"].isna().tolist() == [False] * 3 + [True] * 3
-    assert results_table(shown)["positives in held_out"].to_list() == ["40 of 100 (40%)", "<11 of 100"]
+    assert results_table(shown)["positives in held_out"].to_list() == ["40 of 100 (40%)", "hidden"]
     assert shown_results(results, real=False).equals(results)
     counts = {
         f"{split} {kind}": [9 if kind == "positives" else 40]

@@ -83,6 +83,11 @@ def test_truncated_in_the_middle_is_named(tmp_path: Path) -> None:
     assert str(path) in fault(tmp_path)
 
 
+def test_an_event_without_a_subject_is_counted_and_refused(tmp_path: Path) -> None:
+    write(tmp_path, meds(subject_id=pa.array([None], pa.int64())))
+    assert "1 events have no subject_id" in fault(tmp_path)
+
+
 def test_empty_cohort(tmp_path: Path) -> None:
     write(tmp_path, meds().slice(0, 0))
     assert "the cohort is empty" in fault(tmp_path)

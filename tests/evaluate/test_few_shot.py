@@ -78,6 +78,8 @@ def test_no_task_can_be_judged() -> None:
     labels = labels.with_columns(boolean_value=pl.lit(False))
     results, predictions = few_shot({"x": x}, labels, [2], replicates=1, draws=20, seed=1)
     assert results["status"].str.startswith("not evaluable").all()
+    with pytest.raises(InputError, match="none can be judged"):
+        group_means(results, {})
     assert predictions.is_empty()
 
 

@@ -62,8 +62,11 @@ def write_cohort(folder: Path, subjects: int, seed: int, events: int, fractions:
     if folder.exists():
         raise InputError(f"{folder} exists already; give a folder that does not, or remove it")
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    for name in ("data", "labels/chexpert", "metadata", "oracle"):
-        (part / name).mkdir(parents=True, mode=0o700)
+    try:
+        for name in ("data", "labels/chexpert", "metadata", "oracle"):
+            (part / name).mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another place") from error
     numbers = range(-(-subjects // BLOCK))
     jobs = [(part, number, subjects, seed, events) for number in numbers]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
