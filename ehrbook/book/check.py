@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 
 from ehrbook.book.summaries import cohort_table
-from ehrbook.book.suppression import HIDDEN, is_small
+from ehrbook.book.suppression import HIDDEN, is_small, shown_count
 from ehrbook.data import Cohort, coverage, describe_cohort, described_share, load_cohort, load_source
 from ehrbook.data.ehrshot import ASSETS, describe_layout
 from ehrbook.data.omop_files import find_tables
@@ -102,8 +102,8 @@ def _vocabularies(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "vocabulary": whole.index,
-            "events": [_shown(count, real) for count in whole["events"]],
-            "codes": [_shown(count, real and is_small(events)) for count, events in pairs],
+            "events": [shown_count(count, real) for count in whole["events"]],
+            "codes": [shown_count(count, real and is_small(events)) for count, events in pairs],
             "events with words": said,
         }
     )
@@ -121,8 +121,4 @@ def _tasks(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
         positives = int(part["boolean_value"].sum())
         hide = cohort.source.real and (is_small(positives) or is_small(part.height - positives))
         why = "" if 0 < positives < part.height else "one class only"
-        yield name, _shown(part.height, cohort.source.real), HIDDEN if hide else f"{positives:,}", why
-
-
-def _shown(count: int, real: bool) -> str:
-    return HIDDEN if real and is_small(count) else f"{count:,}"
+        yield name, shown_count(part.height, cohort.source.real), HIDDEN if hide else f"{positives:,}", why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ehrbook.book.suppression import FLOOR, HIDDEN, WITHHELD, is_small, suppress
+from ehrbook.book.suppression import HIDDEN, WITHHELD, is_small, shown_count, suppress
 from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL
 from ehrbook.tasks import Task
@@ -39,20 +39,16 @@ def attrition_table(attrition: pd.DataFrame, real: bool) -> pd.DataFrame:
     shown = attrition[((attrition["removed_labels"] > 0) | told) & (attrition["step"] != SAMPLED)]
     small = shown["removed_labels"].map(is_small) & real
     tasks_hidden = shown["title"].isin(shown.loc[small, "title"])
-    left = [HIDDEN if real and is_small(count) else f"{count:,}" for count in shown["labels"]]
+    left = [shown_count(count, real) for count in shown["labels"]]
     return pd.DataFrame(
         {
             "task": shown["title"],
             "what a label must be": shown["step"],
-            "labels removed": [_shown(count, real) for count in shown["removed_labels"]],
-            "subjects removed": [_shown(count, real) for count in shown["removed_subjects"]],
+            "labels removed": [shown_count(count, real) for count in shown["removed_labels"]],
+            "subjects removed": [shown_count(count, real) for count in shown["removed_subjects"]],
             "labels left": ["" if hidden else said for hidden, said in zip(tasks_hidden, left, strict=True)],
         }
     )
-
-
-def _shown(count: int, real: bool) -> str:
-    return HIDDEN if real and is_small(count) else f"{count:,}"
 
 
 def prevalence_table(prevalence: pd.DataFrame, real: bool) -> pd.DataFrame:
@@ -97,7 +93,7 @@ def shown_results(results: pd.DataFrame, real: bool) -> pd.DataFrame:
         return results
     counts = results[["n", "positives"]].astype("float64")
     rest = counts["n"] - counts["positives"]
-    small = counts["positives"].between(1, FLOOR - 1) | rest.between(1, FLOOR - 1)
+    small = counts["positives"].map(is_small) | rest.map(is_small)
     return results.assign(positives=results["positives"].mask(small), prevalence=results["prevalence"].mask(small))
 
 

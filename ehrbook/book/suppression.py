@@ -18,6 +18,15 @@ def is_small(count: float) -> bool:
     return 0 < count < FLOOR
 
 
+def shown_count(count: int, real: bool) -> str:
+    """Write a count for reading; a small one of real subjects is hidden.
+
+    >>> shown_count(1204, real=True), shown_count(3, real=True), shown_count(3, real=False)
+    ('1,204', '<11', '3')
+    """
+    return HIDDEN if real and is_small(count) else f"{count:,}"
+
+
 def suppress(table: pd.DataFrame, counts: list[str], parts: dict[str, str], derived: list[str]) -> pd.DataFrame:
     """Write "<11" for small counts and "hidden" for what would give one back.
 

@@ -1,8 +1,8 @@
 """Station 1, records: read or generate a cohort, say what its codes mean, cut it in time.
 
-Read in this order: `schema` (the tables), `source` (a source's words, as data), `read`, `ehrshot`, `omop` and
-`synthetic` (four ways to get events), `adapt` and `words` (events to records and codes), `coverage`, `splits`,
-`history` (the cut in time), `cohort` (who is in it).
+Read in this order: `schema` (the tables), `source` (a source's words, as data), then four ways to get events: `read`
+and `meds_folder` (MEDS), `ehrshot`, `omop` with `omop_files`, `synthetic`; `adapt` and `words` (events to records and
+codes), `coverage`, `splits`, `history` (the cut in time), `cohort` (who is in it).
 """
 
 from ehrbook.data.adapt import adapt

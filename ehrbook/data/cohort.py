@@ -10,7 +10,7 @@ import polars as pl
 
 from ehrbook.data.adapt import adapt
 from ehrbook.data.ehrshot import read_ehrshot
-from ehrbook.data.meds_extras import read_meds_folder
+from ehrbook.data.meds_folder import read_meds_folder
 from ehrbook.data.omop import read_omop
 from ehrbook.data.source import Source, Visit, load_source
 from ehrbook.data.synthetic import generate

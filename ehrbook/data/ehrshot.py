@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from ehrbook.data.meds_extras import (
+from ehrbook.data.meds_folder import (
     SPLIT_NAMES,
     check_splits,
     fault,
@@ -31,7 +31,6 @@ from ehrbook.errors import InputError
 ASSETS, MEDS = "EHRSHOT_ASSETS", "EHRSHOT_MEDS"
 # Later stations and femr find birth and death by the names that MEDS gives them.
 MEDS_CODES = {"SNOMED/3950001": "MEDS_BIRTH", "Condition Type/OMOP4822053": "MEDS_DEATH"}
-CHEXPERT, NO_FINDING = "chexpert", 8192  # 14 findings as bits, the first the highest; 8192 is "No Finding" alone
 _ALL = -1  # k that stands for all labels
 _EVENTS = Path("data") / "ehrshot.csv"
 _SHOTS = "all_shots_data.json"
@@ -47,9 +46,9 @@ def describe_layout(folder: Path) -> str | None:
 def read_ehrshot(folder: Path, source: Source) -> Meds:
     """Read the events of either download and the labels, splits and shots that lie with them (None where none do).
 
-    Label tasks have the names of the benchmark's folders. An integer label keeps its integer: laboratory severity,
-    1 or more being positive, or the bits of ``chexpert``, anything but "No Finding" alone being positive. Shots are
-    the benchmark's draws as they stand; the findings of chexpert are drawn apart, as ``chexpert/<finding>``.
+    Label tasks have the names of the benchmark's folders. An integer label stays an integer: laboratory severity, or
+    the bits of ``chexpert``; which are positive is the task's affair (`ehrbook.tasks`). Shots are the benchmark's draws
+    as they stand; the findings of chexpert are drawn apart, as ``chexpert/<finding>``.
 
     Raises `InputError` for a folder that is neither download, a missing column, a cell that cannot be read and shots
     that were not drawn from these labels. Rows are counted from 1, after the header.
@@ -60,12 +59,11 @@ def read_ehrshot(folder: Path, source: Source) -> Meds:
     if layout == MEDS:
         meds = read_meds(folder, source)
         events = meds.events.with_columns(pl.col("code").replace(MEDS_CODES))
-        labels = read_meds_labels(folder)
-        return replace(meds, events=events, labels=_binarise(labels), splits=read_meds_splits(folder))
+        return replace(meds, events=events, labels=read_meds_labels(folder), splits=read_meds_splits(folder))
     events = _read_events(folder / _EVENTS)
     if events.is_empty():
         raise InputError(f"{folder / _EVENTS} holds no event: the cohort is empty")
-    labels, splits, shots = _binarise(_read_labels(folder)), _read_splits(folder), _read_shots(folder)
+    labels, splits, shots = _read_labels(folder), _read_splits(folder), _read_shots(folder)
     if shots is not None and labels is not None and splits is not None:
         _check_places(shots, labels, splits, folder)
     descriptions = pl.DataFrame(schema={"code": pl.String, "description": pl.String})
@@ -197,15 +195,6 @@ def _read_labels(folder: Path) -> pl.DataFrame | None:
         )
         parts.append(part)
     return sort_labels(parts) if parts else None
-
-
-def _binarise(labels: pl.DataFrame | None) -> pl.DataFrame | None:
-    """Say for every integer label whether it is positive, as the benchmark evaluates it."""
-    if labels is None:
-        return None
-    number = pl.col("integer_value")
-    positive = pl.when(pl.col("task") == CHEXPERT).then(number != NO_FINDING).otherwise(number >= 1)
-    return labels.with_columns(boolean_value=pl.coalesce(positive, "boolean_value"))
 
 
 def _read_splits(folder: Path) -> pl.DataFrame | None:

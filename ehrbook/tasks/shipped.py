@@ -16,7 +16,8 @@ def shipped_shots(cohort: Cohort, labels: pl.DataFrame, splits: pl.DataFrame, ta
     """
     if cohort.shots is None or cohort.labels is None or cohort.splits is None:
         return empty_table("shots")
-    same_splits = splits.join(cohort.splits, on=["subject_id", "split"], how="anti").is_empty()
+    if splits.join(cohort.splits, on=["subject_id", "split"], how="anti").height:
+        return empty_table("shots")
     ours = {task.ehrshot: name for name, task in tasks.items() if task.ehrshot}
     head, slash, rest = (pl.col("task").str.extract(pattern, 1) for pattern in ("^([^/]+)", "(/)", "/(.*)$"))
     named = cohort.shots.with_columns(
@@ -25,6 +26,4 @@ def shipped_shots(cohort: Cohort, labels: pl.DataFrame, splits: pl.DataFrame, ta
     counts = labels.group_by("task").len().rename({"task": "whole", "len": "labels"})
     given = cohort.labels.with_columns(whole=pl.col("task").replace(ours)).group_by("whole").len()
     complete = counts.join(given, on="whole").filter(pl.col("labels") == pl.col("len"))
-    if not same_splits:
-        return empty_table("shots")
     return named.join(complete, on="whole", how="semi").select(empty_table("shots").columns)

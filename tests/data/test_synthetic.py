@@ -12,6 +12,7 @@ from ehrbook.data.synthetic import FIRST_SUBJECT, planted_effects
 from ehrbook.data.synthetic.world import descriptions, load_world
 from ehrbook.errors import InputError
 from ehrbook.tasks import load_tasks, make_labels, oracle_auroc, sample_labels
+from ehrbook.tasks.definitions import Shipped
 
 TASKS = load_tasks()
 KEY = ["subject_id", "prediction_time", "task"]
@@ -99,6 +100,12 @@ def test_every_code_has_words_and_all_24_measurements_are_there(demo: Cohort) ->
     measured = demo.codes.filter(pl.col("code").str.starts_with("LOINC/"))
     assert measured["concept"].null_count() == 0
     assert measured.height == 24
+
+
+def test_the_findings_are_those_of_the_task_in_the_order_of_its_bits() -> None:
+    task = TASKS["chest_xray"]
+    assert isinstance(task, Shipped)
+    assert task.findings == ["No Finding", *load_world(360)["findings"]]
 
 
 def test_every_label_has_a_known_chance(demo: Cohort) -> None:

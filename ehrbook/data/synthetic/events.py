@@ -50,9 +50,8 @@ class Events:
         if isinstance(words, str):
             return np.full(n, self.words.setdefault(words, len(self.words)))
         distinct, inverse = np.unique(words, return_inverse=True)
-        return np.array([self.words.setdefault(str(word), len(self.words)) for word in distinct], dtype=np.int64)[
-            inverse
-        ]
+        places = [self.words.setdefault(str(word), len(self.words)) for word in distinct]
+        return np.array(places, dtype=np.int64)[inverse]
 
     def frame(self) -> pl.DataFrame:
         """Return the events as a frame in the order they were added; times are minutes, empty words are null."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +31,7 @@ EVENTS = 882  # a subject, on average, at density 1
 _UNMOVED = 178  # of them that do not grow with density
 DUPLICATES, NEVER_CLOSED = 0.003, 0.01  # shares of events written twice, of visits without an end
 SYNTHETIC_NAME = "ehrbook synthetic cohort"  # in dataset.json
+TABLES = ("records", "labels", "oracle")
 Block = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
@@ -44,10 +44,9 @@ def generate(subjects: int, seed: int, events: int = EVENTS) -> Meds:
     >>> cohort.oracle["task"].n_unique()  # 15 tasks, and the 14 findings of a chest X-ray
     29
     """
-    blocks = list(_blocks(subjects, seed, events))
+    blocks = [_block(number, subjects, seed, events) for number in range(-(-subjects // BLOCK))]
     records, labels, oracle = (
-        concatenate([block[place] for block in blocks], empty_table(name))
-        for place, name in enumerate(("records", "labels", "oracle"))
+        concatenate([block[place] for block in blocks], empty_table(name)) for place, name in enumerate(TABLES)
     )
     return Meds(records, _descriptions(subjects), missing=[], labels=labels, oracle=oracle)
 
@@ -82,18 +81,10 @@ def write_cohort(folder: Path, subjects: int, seed: int, events: int, fractions:
 def _write_block(job: tuple[Path, int, int, int, int]) -> None:
     folder, number, subjects, seed, events = job
     places = ("data", "labels/chexpert", "oracle")
-    for place, table, name in zip(places, _block(number, subjects, seed, events), _TABLES, strict=True):
+    for place, table, name in zip(places, _block(number, subjects, seed, events), TABLES, strict=True):
         table = concatenate([table], empty_table(name))
         table = table.drop("task") if name == "labels" else table  # the folder's name is the task
         table.write_parquet(folder / place / f"{number:04}.parquet")
-
-
-_TABLES = ("records", "labels", "oracle")
-
-
-def _blocks(subjects: int, seed: int, events: int) -> Iterator[Block]:
-    for number in range(-(-subjects // BLOCK)):
-        yield _block(number, subjects, seed, events)
 
 
 def _descriptions(subjects: int) -> pl.DataFrame:
@@ -103,11 +94,8 @@ def _descriptions(subjects: int) -> pl.DataFrame:
 
 def _block(number: int, total: int, seed: int, events: int) -> Block:
     """Generate one block of subjects: records, labels of chest X-rays, what the oracle knows."""
-    world, random, density = (
-        load_world(total),
-        np.random.default_rng([seed, number]),
-        (events - _UNMOVED) / (EVENTS - _UNMOVED),
-    )
+    world, random = load_world(total), np.random.default_rng([seed, number])
+    density = (events - _UNMOVED) / (EVENTS - _UNMOVED)
     subjects = draw_subjects(BLOCK, world, random)
     stays = draw_stays(subjects, world, random)
     finish, died = end_of_record(subjects, stays, random)

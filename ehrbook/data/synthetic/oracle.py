@@ -17,8 +17,6 @@ from ehrbook.data.synthetic.subjects import DAY, Subjects
 from ehrbook.data.synthetic.visits import END_OF_DAY, Stays
 from ehrbook.data.synthetic.world import Floats, Integers, World
 
-NO_FINDING_ALONE = 8192
-
 
 def _known(subject: Integers, time: Integers, task: str, probability: Floats) -> pl.DataFrame:
     frame = pl.DataFrame({"subject": subject, "time": time, "probability": probability})
@@ -70,5 +68,5 @@ def report_labels(reports: Reports) -> pl.DataFrame:
     return frame.with_columns(
         prediction_time=to_time("time"),
         task=pl.lit("chexpert"),
-        boolean_value=pl.col("integer_value") != NO_FINDING_ALONE,
+        boolean_value=pl.lit(None, dtype=pl.Boolean),  # which values are positive is the task's affair
     ).sort("subject", "prediction_time", maintain_order=True)
