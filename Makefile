@@ -28,6 +28,7 @@ serve: .venv/installed  ## show the pages at http://127.0.0.1:8000 (PROFILE=demo
 bench: .venv/installed  ## measure this machine and write benchmarks/*.csv
 	@$(BIN)/python -m benchmarks.embed
 	@$(BIN)/python -m benchmarks.cohort
+	@$(BIN)/python -m benchmarks.serialize
 
 clean:  ## remove the environment and everything that runs have made
 	rm -rf .venv build *.egg-info

@@ -112,18 +112,6 @@ def plot_coverage(table: pd.DataFrame, most: int = 12) -> Figure:
     return figure
 
 
-def plot_token_counts(table: pd.DataFrame, context: int) -> Figure:
-    """Draw how long the texts of each form are (columns form, tokens), and where the context cuts them."""
-    figure, axes = plt.subplots(figsize=(7, 3.5))
-    sns.ecdfplot(table, x="tokens", hue="form", ax=axes, log_scale=True, linewidth=2)
-    axes.lines[-1].set_linestyle("--")  # told apart without colour
-    axes.axvline(context, color="0.3", linestyle=":")
-    axes.annotate(f"context: {context}", (context, 0.02), xytext=(4, 0), textcoords="offset points", color="0.3")
-    axes.set(xlabel="tokens in the text (log scale)", ylabel="share of texts")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:,.0f}"))
-    return figure
-
-
 def plot_map(points: pd.DataFrame, real: bool) -> Figure:
     """Draw the first two principal components of the vectors, by label (columns x, y, label).
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ehrbook.data import load_source
 from ehrbook.errors import InputError, nearest
+from ehrbook.serialize import Content, load_form
 
 _Positive = Annotated[int, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
@@ -28,8 +29,14 @@ class Profile(BaseModel):
     seed: int
     split_fractions: list[_Share] | None  # train, tuning, held_out; null takes the splits that come with the data
     labels_per_subject: _Positive | None  # and task; null keeps all
-    serialization: Literal["list", "markdown"]
+    serialization: str  # a form of ehrbook.serialize.FORMS, or your own: folder/file.py:function
+    only: list[str] = []  # parts of the record to write: demographics, visits, conditions, medications, ...
+    without: list[str] = []  # parts to leave out
+    window: str | None = None  # how far back: 1h, 1d, 1w, 1mo, 1y, 3y; null is the whole past
     undescribed: Literal["keep", "leave_out"] = "keep"  # codes without words: written as they stand, or not at all
+    paper_faithful: bool = False  # the quirks of the study's code (ehrbook.serialize.Content), for a replication
+    instructions: Literal["task", "generic", "empty"] = "task"  # what is asked before a text: each task's own question
+    instruction_file: str = ""  # other instructions than the book's, as seen from the folder of the book
     encoder: str
     context: _Positive  # tokens
     contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
@@ -51,7 +58,7 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
     """Read ``profiles/<name>.yml``, put ``overrides`` (key -> YAML text) over it and check every key and type.
 
     Raises `InputError` that names the file and the key: an unknown profile, an unknown or ill-typed key, an unknown
-    source, a data folder that is missing.
+    source, a data folder or a file of instructions that is missing.
     """
     path = folder / f"{name}.yml"
     if not folder.is_dir():
@@ -74,6 +81,10 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
         profile = Profile(name=name, **values)
     except ValidationError as error:
         raise InputError(_say(error, path, origin)) from error
+    if profile.instruction_file and not (folder.parent / profile.instruction_file).is_file():
+        said = f"{origin['instruction_file']}: instruction_file {profile.instruction_file} does not exist"
+        raise InputError(f"{said}; write its path as seen from the folder of the book")
+    _check_serialization(profile, path)
     _check_data(profile)
     if profile.data:  # the chapters run in another folder
         profile = profile.model_copy(update={"data": str(Path(profile.data).resolve())})
@@ -102,6 +113,15 @@ def _say(error: ValidationError, path: Path, origin: dict[str, str]) -> str:
     key = str(first["loc"][0])
     place = "".join(f"[{part}]" for part in first["loc"][1:] if isinstance(part, int))
     return f"{origin.get(key, path)}: parameter '{key}{place}': {first['msg'].lower()}, not {first['input']!r}"
+
+
+def _check_serialization(profile: Profile, path: Path) -> None:
+    """Find the form and try the choices of content now, rather than in chapter 2."""
+    try:
+        load_form(profile.serialization)
+        Content(tuple(profile.only), tuple(profile.without), profile.window, profile.undescribed)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _check_data(profile: Profile) -> None:

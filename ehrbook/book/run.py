@@ -180,8 +180,11 @@ def _assignments(chapter: Chapter, values: dict[str, Any]) -> str:
 
 
 def _shown(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Hide where on the reader's machine the data lies: only the folder's name is shown."""
-    return {**parameters, **({"data": Path(parameters["data"]).name} if parameters.get("data") else {})}
+    """Hide where on the reader's machine things lie: of an absolute path only the last name is shown."""
+    paths = [
+        name for name in ("data", "instruction_file", "serialization") if Path(parameters.get(name, "")).is_absolute()
+    ]
+    return {**parameters, **{name: Path(parameters[name]).name for name in paths}}
 
 
 def _clean(notebook: Any) -> None:

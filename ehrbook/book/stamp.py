@@ -50,10 +50,21 @@ def make_stamp(
     # Where the data lies is no input, only what the files hold; and a reason for running is shown on a page,
     # which must not name a folder of the reader's machine.
     for name, value in parameters.items():
-        if name not in ("build", "data"):
+        if name not in ("build", "data", "instruction_file"):
             stamp[f"parameter {name}"] = json.dumps(value)
-    for path in [*helper_files(chapter.code, root), *_quoted_files(chapter.code, root), root / "requirements.lock"]:
+    beside = _beside(chapter)
+    for path in [
+        *helper_files(chapter.code, root),
+        *beside,
+        *_quoted_files(chapter.code, root),
+        root / "requirements.lock",
+    ]:
         stamp[f"file {path.relative_to(root)}"] = sha256(path)
+    own_form, _, function = str(parameters.get("serialization", "")).partition(":")
+    if function:
+        stamp[f"input {Path(own_form).name}"] = sha256(root / own_form)
+    if parameters.get("instruction_file"):
+        stamp[f"input {Path(parameters['instruction_file']).name}"] = sha256(root / parameters["instruction_file"])
     if parameters.get("data"):
         folder = Path(parameters["data"])
         for path in input_files(load_source(parameters["source"]), folder):
@@ -110,6 +121,12 @@ def helper_files(code: list[str], root: Path) -> list[Path]:
     stations = folders - {root / "ehrbook"}
     beside = {file for folder in stations for kind in ("*.yml", "*/*.yml") for file in folder.glob(kind)}
     return sorted({*seen.values(), *beside})
+
+
+def _beside(chapter: Chapter) -> list[Path]:
+    """List the Python files beside a chapter that it imports."""
+    names = {name.split(".")[0] for cell in chapter.code for name in _imports(cell, "")}
+    return sorted(path for name in names if (path := chapter.path.parent / f"{name}.py").exists())
 
 
 def _module_file(name: str, root: Path) -> Path | None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+STATIC = int(np.iinfo(np.int64).min)  # the time of what is true at all times, before every other
+NO_END = int(np.iinfo(np.int64).max)  # of a visit that has none, or none yet
 
 
 def history(records: pl.DataFrame, prediction_time: datetime) -> pl.DataFrame:
@@ -24,6 +29,27 @@ def history(records: pl.DataFrame, prediction_time: datetime) -> pl.DataFrame:
     """
     known = records.filter(pl.col("time").is_null() | (pl.col("time") <= prediction_time))
     return known.with_columns(end=pl.when(pl.col("end") <= prediction_time).then(pl.col("end")))
+
+
+def known_events(times: NDArray[np.int64], prediction_time: int) -> int:
+    """Return how many of one subject's events were known: the first so many of ``times``, which are in order.
+
+    The same cut as `history` for a subject that is read at many prediction times: its events are sorted once, static
+    ones (`STATIC`) first, and every history is a beginning of them. Times are microseconds since 1970.
+
+    >>> known_events(np.array([STATIC, 10, 20, 20, 30]), 20)
+    4
+    """
+    return int(times.searchsorted(prediction_time, side="right"))
+
+
+def known_ends(ends: NDArray[np.int64], prediction_time: int) -> NDArray[np.int64]:
+    """Return ends in microseconds, `NO_END` where a visit was still open at the prediction time.
+
+    >>> known_ends(np.array([10, 20, 30]), 20).tolist() == [10, 20, NO_END]
+    True
+    """
+    return np.where(ends <= prediction_time, ends, NO_END)
 
 
 def histories(records: pl.DataFrame, times: pl.DataFrame) -> Iterator[tuple[int, datetime, pl.DataFrame]]:

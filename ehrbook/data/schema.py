@@ -7,6 +7,8 @@ from the ``meds`` package, so that files written under MEDS 0.3 and 0.4 read ali
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -100,25 +102,41 @@ def table_path(build: str | Path, name: str) -> Path:
     return Path(build) / "private" / f"{name}.parquet"
 
 
-def write_table(frame: pl.DataFrame, build: str | Path, name: str) -> Path:
-    """Write ``frame`` as table ``name``, whole or not at all.
+@contextmanager
+def table_writer(build: str | Path, name: str) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Give a function that appends rows to table ``name``; the table is there, whole, when all went well.
 
     Columns are put in the schema's order and cast to its types; a column that the schema lacks, or lacks a
     value for, raises.
     """
     path = table_path(build, name)
-    table = frame.select(TABLES[name].names).to_arrow().cast(TABLES[name])
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.parent.chmod(0o700)  # patient-level: for the owner only, whatever the umask says
     part = path.with_suffix(f".{os.getpid()}.part")
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, path)
-    return path
+    schema = TABLES[name]
+    try:
+        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            yield lambda frame: writer.write_table(frame.select(schema.names).to_arrow().cast(schema))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def read_table(build: str | Path, name: str) -> pl.DataFrame:
-    """Read table ``name``; raise `InputError` that says which chapter writes it when it is missing."""
+def write_table(frame: pl.DataFrame, build: str | Path, name: str) -> Path:
+    """Write ``frame`` as table ``name``, whole or not at all, as `table_writer` does."""
+    with table_writer(build, name) as append:
+        append(frame)
+    return table_path(build, name)
+
+
+def scan_table(build: str | Path, name: str) -> pl.LazyFrame:
+    """Open table ``name`` without reading it, for what is larger than memory; raise `InputError` when missing."""
     path = table_path(build, name)
     if not path.exists():
         raise InputError(f"{path} is missing: run the chapters before this one first (make book does it in order)")
-    return pl.read_parquet(path)
+    return pl.scan_parquet(path)
+
+
+def read_table(build: str | Path, name: str) -> pl.DataFrame:
+    """Read table ``name``; raise `InputError` that says which chapters write it when it is missing."""
+    return scan_table(build, name).collect()

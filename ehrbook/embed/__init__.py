@@ -5,8 +5,18 @@ Read in this order: ``models.yml`` (the encoders, as data), `encoder` (load one,
 """
 
 from ehrbook.embed.batches import TOKEN_BUDGET, budget_batches, fixed_batches, padding_share
-from ehrbook.embed.embed import Embedded, embed, lookup
-from ehrbook.embed.encoder import Encoder, EncoderSpec, count_tokens, encode_batch, load_encoder, load_folder, tokenize
+from ehrbook.embed.embed import Embedded, embed, embed_labels, lookup, lookup_labels
+from ehrbook.embed.encoder import (
+    Encoder,
+    EncoderSpec,
+    count_tokens,
+    encode_batch,
+    instruction_tokens,
+    load_encoder,
+    load_folder,
+    readable_characters,
+    tokenize,
+)
 from ehrbook.embed.store import VectorStore
 
 __all__ = [
@@ -18,11 +28,15 @@ __all__ = [
     "budget_batches",
     "count_tokens",
     "embed",
+    "embed_labels",
     "encode_batch",
     "fixed_batches",
+    "instruction_tokens",
     "load_encoder",
     "load_folder",
     "lookup",
+    "lookup_labels",
     "padding_share",
+    "readable_characters",
     "tokenize",
 ]

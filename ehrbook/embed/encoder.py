@@ -13,15 +13,19 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ehrbook.errors import InputError, nearest
+from ehrbook.serialize.instructions import fill, takes_instruction
 
 MODELS = Path(__file__).with_name("models.yml")
 
 
 class EncoderSpec(BaseModel):
-    """One row of ``models.yml``; ``context`` is in tokens, ``dimension`` the length of a vector."""
+    """One row of ``models.yml``; ``context`` is in tokens, ``dimension`` the length of a vector.
+
+    ``template`` names how instruction and text are put together (``ehrbook/serialize/instructions.yml``).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -33,6 +37,13 @@ class EncoderSpec(BaseModel):
     context: int
     pooling: Literal["mean"]
     normalise: bool
+    template: str
+
+    @field_validator("template")
+    @classmethod
+    def _template_exists(cls, name: str) -> str:
+        takes_instruction(name)
+        return name
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,19 @@ class Encoder:
         )
         return model.eval()
 
-    def fingerprint(self, max_tokens: int) -> str:
-        """Return the hex name of all that shapes a vector: files, pooling, normalisation, context, number type."""
+    def read(self, instruction: str) -> str:
+        """Return what of an instruction the encoder reads: nothing where its template has no place for one."""
+        return instruction if takes_instruction(self.spec.template) else ""
+
+    def fingerprint(self, max_tokens: int, instruction: str = "") -> str:
+        """Return the hex name of all that shapes a vector.
+
+        That is files, pooling, normalisation, context, number type, and the template filled with the instruction. An
+        encoder that takes no instruction has one fingerprint for all of them, so that nothing is embedded twice.
+        """
         check_context(self.spec, max_tokens)
-        shape = [self.files_sha256, self.spec.pooling, self.spec.normalise, max_tokens, "float32"]
+        wrapper = fill(self.spec.template, self.read(instruction), "{text}")
+        shape = [self.files_sha256, self.spec.pooling, self.spec.normalise, max_tokens, "float32", wrapper]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:32]
 
 
@@ -135,6 +155,29 @@ def tokenize(texts: list[str], encoder: Encoder, max_tokens: int | None = None) 
 def count_tokens(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> NDArray[np.int64]:
     """Return the length of each text in tokens, (n,) int64, special tokens included."""
     return np.array([len(ids) for ids in tokenize(texts, encoder, max_tokens)], dtype=np.int64)
+
+
+def instruction_tokens(encoder: Encoder, instruction: str) -> int:
+    """Return how many tokens of the context an instruction takes, the template's own words included."""
+    filled, empty = count_tokens([fill(encoder.spec.template, encoder.read(instruction), ""), ""], encoder)
+    return int(filled - empty)
+
+
+def readable_characters(texts: list[str], encoder: Encoder, contexts: list[int]) -> NDArray[np.int64]:
+    """Return how many characters of each text are within each context: (texts, contexts) int64.
+
+    Special tokens take their share of a context, which may be longer than this encoder's own: the count is the
+    tokenizer's. An instruction is not counted; subtract `instruction_tokens` from the contexts for one.
+    """
+    encoder.tokenizer.no_truncation()
+    special = encoder.tokenizer.num_special_tokens_to_add(False)
+    found = np.zeros((len(texts), len(contexts)), dtype=np.int64)
+    for row, encoding in enumerate(encoder.tokenizer.encode_batch(texts, add_special_tokens=False)):
+        ends = [end for _, end in encoding.offsets]
+        for column, context in enumerate(contexts):
+            room = context - special
+            found[row, column] = len(texts[row]) if len(ends) <= room else ends[room - 1] if room > 0 else 0
+    return found
 
 
 def encode_batch(batch: list[list[int]], encoder: Encoder) -> NDArray[np.float32]:

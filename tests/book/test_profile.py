@@ -42,13 +42,24 @@ def test_unknown_profile() -> None:
         ("context", "1.5", "valid integer"),
         ("shots", "[1, two]", "parameter 'shots[1]'"),
         ("shots", "[1, 2", "is no YAML"),
-        ("serialization", "xml", "'list' or 'markdown'"),
+        ("serialization", "xlm", "serialization 'xlm' does not exist; did you mean 'xml'?"),
+        ("serialization", "story.py:write_story", "there is no Python file story.py here; give file.py:function"),
+        ("only", "[labz]", "only: part 'labz' does not exist; did you mean 'labs'?"),
+        ("only", "labs", "parameter 'only': input should be a valid list"),
+        ("without", "[drugs]", "without: part 'drugs' does not exist; valid: "),
+        ("without", "[1]", "parameter 'without[0]': input should be a valid string"),
+        ("window", "1 week", "window: '1 week' is no length of time; write 1h, 1d"),
+        ("window", "7", "parameter 'window': input should be a valid string"),
+        ("undescribed", "drop", "parameter 'undescribed': input should be 'keep' or 'leave_out'"),
         ("split_fractions", "[0.5, 0.5]", "split_fractions: three shares"),
         ("source", "hospital", "source 'hospital' does not exist"),
         ("subjects", "null", "needs 'subjects'"),
         ("shots", "[4, 1]", "shots: write them increasing"),
         ("shots", "[]", "parameter 'shots': list should have at least 1 item"),
         ("contexts", "[]", "parameter 'contexts': list should have at least 1 item"),
+        ("instructions", "none", "parameter 'instructions': input should be 'task', 'generic' or 'empty'"),
+        ("instruction_file", "mine.yml", "instruction_file=mine.yml: instruction_file mine.yml does not exist"),
+        ("instruction_file", "profiles", "instruction_file profiles does not exist"),
     ],
 )
 def test_bad_parameter(key: str, value: str, said: str) -> None:
@@ -72,6 +83,20 @@ def test_the_data_folder_is_found_from_any_folder(tmp_path: Path, monkeypatch: p
     (tmp_path / "records").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_profile("mimic-demo", {"data": "records"}, PROFILES).data == str(tmp_path / "records")
+
+
+def test_a_file_of_instructions_is_looked_up_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, elsewhere = tmp_path / "book", tmp_path / "elsewhere"
+    (root / "profiles").mkdir(parents=True)
+    elsewhere.mkdir()
+    (root / "profiles" / "smoke.yml").write_text((PROFILES / "smoke.yml").read_text())
+    assert load_profile("smoke", folder=root / "profiles").instruction_file == ""
+    (elsewhere / "mine.yml").write_text("tasks: {}")
+    monkeypatch.chdir(elsewhere)
+    assert "mine.yml does not exist" in fault("smoke", root / "profiles", instruction_file="mine.yml")
+    (root / "mine.yml").write_text("tasks: {}")
+    profile = load_profile("smoke", {"instruction_file": "mine.yml", "instructions": "empty"}, root / "profiles")
+    assert (profile.instruction_file, profile.instructions) == ("mine.yml", "empty")
 
 
 def test_outside_the_book_the_error_says_where_to_go(tmp_path: Path) -> None:

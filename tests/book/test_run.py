@@ -174,6 +174,39 @@ def test_where_the_data_lies_is_neither_a_reason_nor_shown(root: Path) -> None:
     assert not any(str(root) in path.read_text() for path in kept)
 
 
+def test_a_file_of_instructions_is_a_reason_by_its_content(root: Path, smoke: Profile) -> None:
+    chapter(root, "01-one", FIRST, parameters=PARAMETERS + "\ninstruction_file: str = ''", writes=["splits"])
+    here, there = (smoke.model_copy(update={"instruction_file": f"{place}mine.yml"}) for place in ("", "there/"))
+    (root / "there").mkdir()
+    for path in (root / "mine.yml", root / "there" / "mine.yml"):
+        path.write_text("generic: What now?")
+    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    assert reasons(here, root) == ["mine.yml is new", "01-one ran anew"]
+    assert reasons(there, root) == [None, None]
+    (root / "there" / "mine.yml").write_text("generic: What next?")
+    assert reasons(there, root) == ["mine.yml changed", "01-one ran anew"]
+    chapter(root, "01-one", FIRST, writes=["splits"])
+    reasons(there, root)
+    (root / "there" / "mine.yml").write_text("generic: What else?")
+    assert reasons(there, root) == [None, None]  # a chapter without the parameter does not read the file
+
+
+def test_a_form_of_ones_own_and_a_module_beside_are_reasons(root: Path, smoke: Profile) -> None:
+    beside = root / "chapters" / "lesson.py"
+    beside.write_text("LESSON = 1")
+    parameters = PARAMETERS + "\nserialization: str = 'list'"
+    chapter(root, "01-one", f"import lesson\n{FIRST}", parameters=parameters, writes=["splits"])
+    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    beside.write_text("LESSON = 2")
+    assert reasons(smoke, root) == ["chapters/lesson.py changed", "01-one ran anew"]
+    (root / "story.py").write_text("def write(record): yield 'once'")
+    own = smoke.model_copy(update={"serialization": "story.py:write"})
+    assert reasons(own, root)[1] == "01-one ran anew"
+    assert reasons(own, root) == [None, None]
+    (root / "story.py").write_text("def write(record): yield 'twice'")
+    assert reasons(own, root) == ["story.py changed", "01-one ran anew"]
+
+
 def test_a_chapter_that_does_not_write_its_table_fails(root: Path, smoke: Profile) -> None:
     chapter(root, "01-one", "pass", writes=["labels"])
     with pytest.raises(ChapterError, match="without writing labels"):

@@ -11,7 +11,7 @@ from ehrbook.data import Meds, coverage, empty_table, load_source
 from ehrbook.data.source import Source
 from ehrbook.data.words import describe
 from ehrbook.errors import InputError
-from ehrbook.serialize import write_texts
+from ehrbook.serialize import Content, write_texts
 
 EHRSHOT = load_source("ehrshot")
 CODES = ["RxNorm/161", "ICD10PCS/BW03ZZZ", "HCPCS/A1", "SNOMED/111", "SNOMED/222", "Gender/F", "STANFORD_X/1"]
@@ -121,7 +121,7 @@ def test_an_undescribed_code_is_counted_and_its_fate_is_chosen() -> None:
     assert table.loc["STRANGE", ["described_by", "events", "codes"]].to_list() == ["none", 2, 1]
     moment = pl.DataFrame({"subject_id": [1], "prediction_time": [datetime(2021, 1, 1)]})
     kept, left_out = (
-        write_texts(data.events, codes, moment, "list", undescribed=fate)[0]["text"][0]
+        write_texts(data.events, codes, moment, "list", Content(undescribed=fate))[0]["text"][0]
         for fate in ("keep", "leave_out")
     )
     assert "STRANGE/1" in kept

@@ -1,5 +1,6 @@
-"""A vector is the model's, depends on its text alone, and is computed once."""
+"""A vector is the model's, depends on its text and its instruction alone, and is computed once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,12 @@ TEXTS = ["Heart failure, unspecified", "Glucose in serum (mg/dL): 146\n" * 30, "
 @pytest.fixture(scope="module")
 def encoder() -> embed.Encoder:
     return embed.load_encoder("minilm")
+
+
+@pytest.fixture(scope="module")
+def asking(encoder: embed.Encoder) -> embed.Encoder:
+    """The same weights, read with an instruction before the text."""
+    return replace(encoder, spec=encoder.spec.model_copy(update={"template": "qwen"}))
 
 
 def frame(texts: list[str]) -> pl.DataFrame:
@@ -119,3 +126,83 @@ def test_batches_hold_every_text_once_and_keep_the_budget() -> None:
     assert all(lengths[batch].max() * len(batch) <= 2048 for batch in batches)
     fixed = embed.fixed_batches(500, 32)
     assert embed.padding_share(lengths, batches) < 0.06 < embed.padding_share(lengths, fixed)
+
+
+def test_an_instruction_is_read_before_the_text(encoder: embed.Encoder, asking: embed.Encoder, tmp_path: Path) -> None:
+    texts = frame(TEXTS[:2])
+    keys = texts["text_sha256"].to_list()
+    said = "Is it the heart?"
+    for instruction in ("", said):
+        embed.embed(texts, asking, tmp_path, 64, instruction)
+    plain, asked = (embed.lookup(keys, asking, tmp_path, 64, instruction) for instruction in ("", said))
+    assert np.abs(plain - asked).max() > 1e-2
+    for vectors, filled in ((plain, TEXTS), (asked, [f"Instruct: {said}\nQuery:\n{text}" for text in TEXTS])):
+        by_hand = embed.encode_batch(embed.tokenize(filled[:2], encoder, 64), encoder)
+        assert np.abs(vectors - by_hand).max() < 1e-5
+
+
+def test_a_fingerprint_covers_the_instruction_that_is_read(encoder: embed.Encoder, asking: embed.Encoder) -> None:
+    said = ["", "Is it the heart?", "Is it the lung?"]
+    assert len({asking.fingerprint(64, instruction) for instruction in said}) == 3
+    assert len({encoder.fingerprint(64, instruction) for instruction in said}) == 1
+    other = replace(asking, spec=asking.spec.model_copy(update={"template": "modernbert"}))
+    assert other.fingerprint(64, said[1]) != asking.fingerprint(64, said[1])
+    assert other.fingerprint(64) == asking.fingerprint(64) == encoder.fingerprint(64)  # nothing but the bare text
+
+
+def test_an_instruction_takes_its_share_of_the_context(
+    encoder: embed.Encoder, asking: embed.Encoder, tmp_path: Path
+) -> None:
+    said = "Is it the heart?"
+    taken = embed.instruction_tokens(asking, said)
+    assert taken == len(encoder.tokenizer.encode(f"Instruct: {said}\nQuery:\n", add_special_tokens=False).ids) > 5
+    assert embed.instruction_tokens(encoder, said) == embed.instruction_tokens(asking, "") == 0
+    texts = frame(["x " * 900, "x " * 901])
+    assert embed.embed(texts, asking, tmp_path, taken + 10, said).total_tokens == 2 * (taken + 10)
+    long, longer = embed.lookup(texts["text_sha256"].to_list(), asking, tmp_path, taken + 10, said)
+    assert np.array_equal(long, longer)  # both are cut after the same token
+    embed.embed(texts, asking, tmp_path, taken + 3, said)
+    with pytest.raises(InputError, match=f"instruction of {taken + 2} tokens leaves no room for a text"):
+        embed.embed(texts, asking, tmp_path, taken + 2, said)
+
+
+def test_labels_are_embedded_under_their_tasks_instruction(
+    encoder: embed.Encoder, asking: embed.Encoder, tmp_path: Path
+) -> None:
+    texts = frame(TEXTS[:3])
+    first, second, third = texts["text_sha256"]
+    rows = [("b", second), ("a", first), ("c", first), ("b", first), ("a", third), ("a", first)]
+    labels = pl.DataFrame(rows, schema=["task", "text_sha256"], orient="row")
+    wording = {"a": "Is it the heart?", "b": "Is it the lung?", "c": "Is it the heart?", "d": "Not asked"}
+    done = embed.embed_labels(labels, texts, asking, tmp_path, 64, wording)
+    assert (done.texts, done.reused) == (4, 0)  # first and third for a and c, first and second for b
+    assert embed.embed_labels(labels, texts, asking, tmp_path, 64, wording).reused == 4
+    found = embed.lookup_labels(labels, asking, tmp_path, 64, wording)
+    for (task, key), vector in zip(rows, found, strict=True):
+        assert np.array_equal(vector, embed.lookup([key], asking, tmp_path, 64, wording[task])[0])
+    assert np.array_equal(found[1], found[2])
+    assert np.abs(found[1] - found[3]).max() > 1e-3
+    plain = embed.embed_labels(labels, texts, encoder, tmp_path, 64, wording)
+    assert (plain.texts, plain.reused) == (3, 0)  # an encoder that reads no instruction reads each text once
+    bare = embed.lookup_labels(labels, encoder, tmp_path, 64, wording)
+    assert np.array_equal(bare[1], bare[3])
+    assert np.array_equal(bare, embed.lookup(labels["text_sha256"].to_list(), encoder, tmp_path, 64))
+
+
+def test_labels_without_rows_or_without_wording(encoder: embed.Encoder, tmp_path: Path) -> None:
+    texts = frame(TEXTS[:1])
+    labels = texts.select("text_sha256", task=pl.lit("anemia"))
+    with pytest.raises(InputError, match="task 'anemia' has no instruction; did you mean 'anaemia'"):
+        embed.embed_labels(labels, texts, encoder, tmp_path, 64, {"anaemia": ""})
+    assert embed.embed_labels(labels.clear(), texts, encoder, tmp_path, 64, {}).texts == 0
+    assert embed.lookup_labels(labels.clear(), encoder, tmp_path, 64, {}).shape == (0, 384)
+
+
+def test_a_row_of_an_unknown_template_is_named(tmp_path: Path) -> None:
+    row = "{package: y, folder: m, weights_sha256: z, dimension: 1, context: 9, pooling: mean, normalise: true"
+    path = tmp_path / "models.yml"
+    path.write_text(f"x: {row}, title: X, template: qwn}}\n")
+    with pytest.raises(InputError, match=r"encoder 'x', template: .* did you mean 'qwen'"):
+        load_specs(path)
+    path.write_text(f"x: {row}, title: X, template: qwen}}\n")
+    assert load_specs(path)["x"].template == "qwen"
