@@ -43,7 +43,7 @@ def build_records(
         starts = content.window_starts(asked["prediction_time"])
         for row, (subject_id, time) in enumerate(asked.iter_rows()):
             record = block.record(subject_id, time)
-            yield record if starts is None else record.since(microseconds(starts[row]), always)
+            yield record if starts is None else record.since(starts[row], always)
 
 
 def _blocks(records: pl.LazyFrame, subjects: pl.Series) -> Iterator[pl.Series]:

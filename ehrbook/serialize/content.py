@@ -24,6 +24,8 @@ PARTS = {
 # code's "no_labs_single").
 SINGLE_LABS = "single-labs"
 
+_WINDOW = re.compile(r"[1-9][0-9]{0,4}[hdw]|[1-9][0-9]{0,2}(mo|y)")
+
 
 @dataclass(frozen=True)
 class Content:
@@ -56,7 +58,7 @@ class Content:
             raise InputError("only and without exclude each other: leave one of them empty")
         if set(self.without) >= set(PARTS):
             raise InputError("without: nothing would be left; leave out fewer parts")
-        if self.window is not None and not re.fullmatch(r"[1-9]\d*(h|d|w|mo|y)", self.window):
+        if self.window is not None and not _WINDOW.fullmatch(self.window):
             raise InputError(f"window: '{self.window}' is no length of time; write 1h, 1d, 1w, 1mo, 1y, 3y or null")
         if self.undescribed not in ("keep", "leave_out"):
             raise InputError(f"undescribed: '{self.undescribed}' does not exist; valid: keep, leave_out")
@@ -68,7 +70,7 @@ class Content:
         >>> Content(only=("labs",)).codes(table)["code"].to_list()
         ['a']
         """
-        parts = self.only or tuple(name for name in PARTS if name not in self.without)
+        parts = set(self.only or PARTS) - set(self.without)
         domains = [domain for part in parts for domain in PARTS[part]]
         kept = codes.filter(pl.col("domain").is_in(domains)) if len(parts) < len(PARTS) else codes
         if SINGLE_LABS in self.without:
@@ -76,6 +78,9 @@ class Content:
             kept = kept.filter(measured | ~pl.col("domain").is_in(PARTS["labs"]))
         return kept.filter(pl.col("description_source") != "none") if self.undescribed == "leave_out" else kept
 
-    def window_starts(self, times: pl.Series) -> pl.Series | None:
-        """Return for each prediction time when its window begins; months and years as the calendar counts them."""
-        return None if self.window is None else times.dt.offset_by(f"-{self.window}")
+    def window_starts(self, times: pl.Series) -> list[int] | None:
+        """Return for each prediction time when its window begins, in microseconds since 1970; None without a window.
+
+        Months and years are those of the calendar.
+        """
+        return None if self.window is None else times.dt.offset_by(f"-{self.window}").dt.timestamp("us").to_list()

@@ -6,7 +6,6 @@ are found when they are asked for: a text that is cut early never looks at early
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehrbook.data import NO_END
-from ehrbook.serialize.record import EPOCH, NO_VISIT, Record, as_written
+from ehrbook.serialize.record import NO_VISIT, Record, as_written, microseconds
 from ehrbook.serialize.units import Measurement, load_measurements
 
 RECENT = 3  # values shown of what is recorded again and again
@@ -47,7 +46,7 @@ class Visit(NamedTuple):
     day: str
     days_before: int
     open: bool
-    days: int | None  # None: open, or shorter than a day
+    days: int | None  # None: open, shorter than a day, or recorded as over before it began
     number: int  # its visit_id; NO_VISIT: nothing is recorded under it
     events: tuple[int, int]  # where `Document.parts` finds what is
 
@@ -57,7 +56,6 @@ class Document:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self._shift = record.shift
         columns, words = record.columns, record.vocabulary
         person = words.demographic[columns.word]
         self._person = np.flatnonzero(person & ~words.births[columns.word])
@@ -102,25 +100,23 @@ class Document:
         starts, ends = self._visit.searchsorted(numbers), self._visit.searchsorted(numbers, side="right")
         seen = {NO_VISIT}
         visits = []
-        found = zip(starts.tolist(), ends.tolist(), strict=True)
-        rows = zip(*(part[order].tolist() for part in (columns.word, columns.time, columns.end)), strict=True)
-        for (word, time, end), number, events in zip(rows, numbers.tolist(), found, strict=True):
+        ended = np.where(columns.end[order] == NO_END, 0, (columns.end - columns.time)[order] // _DAY)
+        rows = zip(
+            columns.word[order].tolist(),
+            self.record.shifted(columns.time[order], "D"),
+            ((microseconds(self.record.prediction_time) - columns.time[order]) // _DAY).tolist(),
+            (columns.end[order] == NO_END).tolist(),
+            ended.tolist(),
+            numbers.tolist(),
+            zip(starts.tolist(), ends.tolist(), strict=True),
+            strict=True,
+        )
+        descriptions = self.record.vocabulary.description
+        for word, day, before, still_open, days, number, events in rows:
             known = (NO_VISIT, (0, 0)) if number in seen else (number, events)
-            visits.append(self._visit_of(word, time, end, *known))
+            visits.append(Visit(descriptions[word], day, before, still_open, days if days > 0 else None, *known))
             seen.add(number)
         return visits
-
-    def _visit_of(self, word: int, time: int, end: int, number: int, events: tuple[int, int]) -> Visit:
-        start = EPOCH + timedelta(microseconds=time)
-        return Visit(
-            description=self.record.vocabulary.description[word],
-            day=(start + self._shift).date().isoformat(),
-            days_before=(self.record.prediction_time - start).days,
-            open=end == NO_END,
-            days=None if end == NO_END else (end - time) // _DAY or None,
-            number=number,
-            events=events,
-        )
 
     @cached_property
     def general(self) -> list[Fact]:
@@ -182,5 +178,5 @@ def _measured(measurement: Measurement, values: NDArray[np.float64], paper_faith
     rating = None
     if recent and normal is not None:
         rating = "low" if recent[0] < normal[0] else "high" if recent[0] > normal[1] else "normal"
-    said = [f"{value:.{measurement.decimals}f}" for value in recent]
+    said = [f"{value:z.{measurement.decimals}f}" for value in recent]
     return Measured(measurement.title, measurement.unit, said, rating)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -46,14 +47,15 @@ def load_form(name: str) -> Form:
         return FORMS[name]
     file, _, function = name.partition(":")
     path = form_file(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path is not None else None
+    spec = importlib.util.spec_from_file_location(f"own form {path}", path) if path is not None else None
     if spec is None or spec.loader is None:
         raise InputError(f"serialization '{name}': there is no Python file {file} here; give file.py:function")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"serialization '{name}': {file} does not run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"serialization '{name}': {file} does not run: {_said(error)}") from error
     form: Form | None = getattr(module, function, None)
     if form is None or not callable(form):
         named = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -66,11 +68,14 @@ def _write_own(form: Form, name: str, record: Record) -> Iterator[str]:
 
     Raises `InputError` where it fails or yields something else than text, with the line of its file.
     """
+    wrong = f"serialization '{name}': a form yields lines of text, not"
     try:
         written = form(record)
+        if not isinstance(written, Iterable):
+            raise InputError(f"{wrong} {type(written).__name__}; write yield in it")
         for line in written.splitlines() if isinstance(written, str) else written:
             if not isinstance(line, str):
-                raise InputError(f"serialization '{name}': a form yields lines of text, not {line!r:.40}; mend it")
+                raise InputError(f"{wrong} {type(line).__name__}; yield a str")
             yield line
     except InputError:
         raise
@@ -79,7 +84,11 @@ def _write_own(form: Form, name: str, record: Record) -> Iterator[str]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename).name == file]
         place = f"{file}, line {lines[-1]}" if lines else file
-        raise InputError(f"serialization '{name}' fails in {place}: {type(error).__name__}: {error}") from error
+        raise InputError(f"serialization '{name}' fails in {place}: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def form_file(name: str) -> Path | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import numpy as np
 
 from ehrbook.data import STATIC
-from ehrbook.serialize.record import EPOCH, Places, Record, as_written, newest, oldest
+from ehrbook.serialize.record import Places, Record, as_written, newest, oldest
 
 
 def write_list(record: Record, *, distinct: str = "code", recent: bool = True, dated: bool = False) -> Iterator[str]:
@@ -51,9 +50,10 @@ def _lines(record: Record, places: Places) -> Iterator[str]:
 
 def _times(record: Record, places: Places) -> Iterator[str]:
     """Yield the shifted time of each event, "" for static ones."""
-    start = EPOCH + record.shift
-    for time in record.columns.time[places].tolist():
-        yield "" if time == STATIC else f"{start + timedelta(microseconds=time):%Y-%m-%d %H:%M:%S}"
+    times = record.columns.time[places]
+    static = times == STATIC
+    for time, is_static in zip(record.shifted(np.where(static, 0, times), "s"), static.tolist(), strict=True):
+        yield "" if is_static else time.replace("T", " ")
 
 
 def _dated(time: str, line: str) -> str:

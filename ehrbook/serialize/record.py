@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -172,10 +172,11 @@ class Record:
         now = self.prediction_time
         return now.year - self.birth.year - ((now.month, now.day) < (self.birth.month, self.birth.day))
 
-    @property
-    def shift(self) -> timedelta:
-        """What is added to every time before it is written, so that the prediction is made at `NOW`."""
-        return NOW - self.prediction_time
+    def shifted(self, times: NDArray[np.int64], unit: Literal["D", "s"]) -> list[str]:
+        """Write times (microseconds) to the day or the second, shifted so that the prediction is made at `NOW`."""
+        moved = times + (microseconds(NOW) - microseconds(self.prediction_time))
+        written: list[str] = np.datetime_as_string(moved.view("datetime64[us]"), unit=unit).tolist()
+        return written
 
     def since(self, start: int, always: NDArray[np.bool_]) -> Record:
         """Return the record without what came before ``start`` (microseconds); static events stay.
@@ -212,8 +213,7 @@ def as_written(number: float) -> str:
     >>> [as_written(number) for number in (7.0, 9.85, 0.126, 1200.0, -0.001)]
     ['7', '9.85', '0.13', '1200', '0']
     """
-    text = f"{number:.2f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    return f"{number:z.2f}".rstrip("0").rstrip(".")  # z: no minus before a zero
 
 
 def value_of(number: float, text: str | None) -> str | None:

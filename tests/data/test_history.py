@@ -1,12 +1,17 @@
-"""The cut in time, and the poison test: what comes after a prediction time changes nothing anywhere."""
+"""The cut in time. That nothing later reaches a text is proven form by form in `tests.serialize.test_poison`."""
 
 from datetime import datetime, timedelta
 
 import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ehrbook.data import histories, history, load_cohort
-from ehrbook.serialize import FORMS, write_texts
-from ehrbook.tasks import load_tasks, make_labels, sample_labels
+from ehrbook.data import NO_END, STATIC, histories, history, known_ends, known_events, load_cohort
+
+# Some before 1970, some that are equal.
+MOMENTS = st.sampled_from(
+    [datetime(1955, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 1, 0, 0, 0, 1)]
+) | st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1))
 
 
 def test_an_event_at_the_prediction_time_is_known_and_a_static_row_always() -> None:
@@ -20,51 +25,19 @@ def test_an_event_at_the_prediction_time_is_known_and_a_static_row_always() -> N
     assert known["end"].to_list() == [None, now]
 
 
-def test_poison_after_each_prediction_time_changes_no_text() -> None:
-    cohort = load_cohort("synthetic", subjects=15, seed=5)
-    labels, _ = make_labels(cohort.records, cohort.codes, load_tasks())
-    times = sample_labels(labels, 1, seed=1).select("subject_id", "prediction_time").unique()
-    # One prediction time a subject, so that everything later is the future.
-    times = times.group_by("subject_id").agg(pl.col("prediction_time").min())
-    poisoned = []
-    for code in ("POISON/1", "LOINC/718-7", "Visit/IP", "MEDS_DEATH", "Gender/F"):
-        poisoned.append(
-            times.select(
-                "subject_id",
-                time=pl.col("prediction_time") + timedelta(seconds=1),
-                code=pl.lit(code),
-                numeric_value=pl.lit(66.6, dtype=pl.Float32),
-                text_value=pl.lit("POISON"),
-                unit=pl.lit("POISON"),
-                end=pl.col("prediction_time") + timedelta(days=3),
-                visit_id=pl.lit(1, dtype=pl.Int64),
-                omop_table=pl.lit("condition_occurrence"),
-            )
-        )
-    future = pl.concat([cohort.records, *poisoned]).sort("subject_id", "time", maintain_order=True)
-    # An open visit must not show its end: move the ends of all open visits far away.
-    soonest = pl.col("prediction_time")
-    moved = future.join(times, on="subject_id", how="left", maintain_order="left").with_columns(
-        end=pl.when(pl.col("end") > soonest).then(pl.col("end") + timedelta(days=400)).otherwise(pl.col("end"))
-    )
-    moved = moved.drop("prediction_time")
-    extra = pl.DataFrame({"code": ["POISON/1"]}).with_columns(
-        vocabulary=pl.lit("POISON"),
-        domain=pl.lit("other"),
-        concept=pl.lit(None, dtype=pl.String),
-        description=pl.lit("POISON"),
-        description_source=pl.lit("none"),
-    )
-    codes = pl.concat([cohort.codes, extra])
-    assert times.height > 10
-    for form in FORMS:
-        clean = write_texts(cohort.records, cohort.codes, times, form)
-        dirty = write_texts(moved, codes, times, form)
-        assert clean[0].equals(dirty[0])
-        assert clean[1].equals(dirty[1])
-        # The test can fail: after the poison the text does change.
-        later = times.with_columns(pl.col("prediction_time") + timedelta(seconds=2))
-        assert "POISON" in "".join(write_texts(moved, codes, later, form)[0]["text"])
+@given(st.lists(st.tuples(st.none() | MOMENTS, st.none() | MOMENTS), max_size=12), MOMENTS)
+@settings(deadline=None, max_examples=100)
+def test_the_cut_of_sorted_times_is_the_cut_of_a_table(
+    rows: list[tuple[datetime | None, datetime | None]], now: datetime
+) -> None:
+    frame = pl.DataFrame(rows, schema={"time": pl.Datetime("us"), "end": pl.Datetime("us")}, orient="row").sort("time")
+    times = frame["time"].dt.timestamp("us").fill_null(STATIC).to_numpy()
+    ends = frame["end"].dt.timestamp("us").fill_null(NO_END).to_numpy()
+    moment = (now - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    known = history(frame, now)
+    assert known_events(times, moment) == known.height
+    found = known_ends(ends[: known.height], moment).tolist()
+    assert found == known["end"].dt.timestamp("us").fill_null(NO_END).to_list()
 
 
 def test_every_distinct_time_has_one_history() -> None:
