@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,7 +85,7 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
     if profile.instruction_file and not (folder.parent / profile.instruction_file).is_file():
         said = f"{origin['instruction_file']}: instruction_file {profile.instruction_file} does not exist"
         raise InputError(f"{said}; write its path as seen from the folder of the book")
-    _check_serialization(profile, path)
+    _check_serialization(profile, path, origin)
     _check_data(profile)
     if profile.data:  # the chapters run in another folder
         profile = profile.model_copy(update={"data": str(Path(profile.data).resolve())})
@@ -115,13 +116,14 @@ def _say(error: ValidationError, path: Path, origin: dict[str, str]) -> str:
     return f"{origin.get(key, path)}: parameter '{key}{place}': {first['msg'].lower()}, not {first['input']!r}"
 
 
-def _check_serialization(profile: Profile, path: Path) -> None:
+def _check_serialization(profile: Profile, path: Path, origin: dict[str, str]) -> None:
     """Find the form and try the choices of content now, rather than in chapter 2."""
     try:
         load_form(profile.serialization)
         Content(tuple(profile.only), tuple(profile.without), profile.window, profile.undescribed)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        key = re.split("[ :]", str(error))[0]
+        raise InputError(f"{origin.get(key, path)}: {error}") from error
 
 
 def _check_data(profile: Profile) -> None:

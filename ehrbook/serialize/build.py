@@ -26,10 +26,14 @@ def build_records(
     """Yield the `Record` of every distinct (subject_id, prediction_time) in ``times``, sorted.
 
     ``records`` may be a lazy scan of a cohort larger than memory: it is read a block of subjects at a time. A subject
-    without events has an empty record.
+    without events has an empty record. Raises `InputError` for a missing subject or time, and for an event whose code
+    the codes table lacks.
     """
     content = content or Content()
-    wanted = times.select(_KEY).unique().sort(_KEY)
+    wanted = times.select(pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")))
+    if holes := wanted.null_count().sum_horizontal()[0]:
+        raise InputError(f"labels: {holes} values of subject_id or prediction_time are missing; leave such labels out")
+    wanted = wanted.unique().sort(_KEY)
     vocabulary = Vocabulary.of(codes)
     said = pl.col("code").is_in(content.codes(codes)["code"].implode())
     places = codes.sort("code").select("code", "domain", "concept", said=said, measure=_measure())

@@ -175,8 +175,9 @@ def _measured(measurement: Measurement, values: NDArray[np.float64], paper_faith
         values = values[(values >= low) & (values <= high)]
         normal = measurement.paper_normal or normal
     recent = values[-RECENT:][::-1].tolist()
-    rating = None
-    if recent and normal is not None:
-        rating = "low" if recent[0] < normal[0] else "high" if recent[0] > normal[1] else "normal"
     said = [f"{value:z.{measurement.decimals}f}" for value in recent]
+    rating = None
+    if said and normal is not None:
+        newest = float(said[0])  # as shown: 5.04 is written as 5.0, which is not above 5.0
+        rating = "low" if newest < normal[0] else "high" if newest > normal[1] else "normal"
     return Measured(measurement.title, measurement.unit, said, rating)

@@ -53,7 +53,8 @@ class Vocabulary:
     def of(codes: pl.DataFrame) -> Vocabulary:
         """Take the words of a codes table, in the order of the codes, each description on one line."""
         ordered = codes.sort("code")
-        described = ordered.select(one_line(pl.coalesce("description", "code")))["description"].to_list()
+        words = one_line(pl.col("description"))
+        described = ordered.select(pl.when(words != "").then(words).otherwise("code"))["description"].to_list()
         return Vocabulary(
             code=ordered["code"].to_list(),
             domain=ordered["domain"].fill_null("other").to_list(),

@@ -113,6 +113,16 @@ def conversion(concept: str, unit: str | None) -> tuple[float, float] | None:
         return 1.0, 0.0
     if written is None or shown is None:
         return None
+    from pint import PintError
+
+    try:
+        return _line_between(written, shown, measurement)
+    except PintError:  # degrees a minute, and other nonsense
+        return None
+
+
+def _line_between(written: str, shown: str, measurement: Measurement) -> tuple[float, float] | None:
+    """Ask pint for the factor and the offset from one expression to another; None where nothing joins them."""
     registry = load_registry()
     source: pint.Quantity[Any] = registry.Quantity(written)
     target: pint.Quantity[Any] = registry.Quantity(shown)

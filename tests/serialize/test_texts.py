@@ -61,3 +61,10 @@ def test_subjects_without_records_have_an_empty_text() -> None:
     stranger = LABELS.head(1).with_columns(subject_id=pl.lit(1, dtype=pl.Int64))
     found, index = write_texts(COHORT.records, COHORT.codes, stranger)
     assert (found["text"].to_list(), index.height) == ([""], 1)
+
+
+@pytest.mark.parametrize("column", ["subject_id", "prediction_time"])
+def test_a_label_without_subject_or_time_is_said_so(column: str) -> None:
+    holed = pl.concat([LABELS.head(2), LABELS.head(1).with_columns(pl.lit(None).alias(column))], how="vertical_relaxed")
+    with pytest.raises(InputError, match="1 values of subject_id or prediction_time are missing"):
+        write_texts(COHORT.records, COHORT.codes, holed)

@@ -242,3 +242,8 @@ def test_every_unit_of_a_real_hospital_is_known(mimic_demo: Path) -> None:
     assert set(fates) == {"as recorded", "converted", "implausible"}  # none in an unknown unit
     assert fates["converted"] > 900
     assert fates["implausible"] / sum(fates.values()) < 0.01
+
+
+@pytest.mark.parametrize("unit", ["c/min", "mg/c", "/c", "c/f"])
+def test_nonsense_of_degrees_is_unknown(unit: str) -> None:
+    assert {conversion(concept, unit) for concept in load_measurements()} == {None}
