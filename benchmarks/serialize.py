@@ -20,8 +20,7 @@ import polars as pl
 
 from benchmarks.cohort import measure as run
 from benchmarks.embed import processor
-from ehrbook.data import TABLES, Meds, empty_table, load_source, read_table, scan_table, write_table
-from ehrbook.data.words import describe
+from ehrbook.data import TABLES, empty_table, read_table, scan_table, table_writer, write_table
 from ehrbook.serialize import Content, save_texts, write_texts
 
 SUBJECTS, EVENTS, CODES, VISITS, ROUNDS = 200, 1520, 5586, 34, 3
@@ -77,42 +76,49 @@ def make_codes(random: np.random.Generator) -> pl.DataFrame:
     return table.with_columns(vocabulary=pl.lit("made"), description_source=pl.lit("dataset"))
 
 
-def make_records(codes: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """Make records with a long tail of codes, visits with an end, and laboratory results with values."""
+def make_records(
+    codes: pl.DataFrame, random: np.random.Generator, first: int = 0, events: int = EVENTS, visits: int = VISITS
+) -> pl.DataFrame:
+    """Make records with a long tail of codes, visits with an end, and laboratory results with values.
+
+    ``SUBJECTS`` subjects from the id ``first`` on, with so many events and visits each.
+    """
     laboratory = codes.filter(domain="lab")["code"].to_list()
     other = codes.filter(~pl.col("domain").is_in(["lab", "visit", "demographic"]))["code"].to_list()
     start = datetime.datetime(2000, 1, 1)
     frames = []
-    for subject in range(SUBJECTS):
-        minutes = np.sort(random.integers(0, 20 * 525_600, VISITS))
-        visit = random.integers(0, VISITS, EVENTS)
-        is_lab = random.random(EVENTS) < LABORATORY
-        lab_place = (len(laboratory) * random.random(EVENTS) ** 18).astype(int)
-        other_place = (len(other) * random.random(EVENTS) ** 9).astype(int)
+    for subject in range(first, first + SUBJECTS):
+        minutes = np.sort(random.integers(0, 20 * 525_600, visits))
+        visit = random.integers(0, visits, events)
+        is_lab = random.random(events) < LABORATORY
+        lab_place = (len(laboratory) * random.random(events) ** 18).astype(int)
+        other_place = (len(other) * random.random(events) ** 9).astype(int)
         code = [laboratory[a] if lab else other[b] for lab, a, b in zip(is_lab, lab_place, other_place, strict=True)]
-        time_of = minutes[visit] + random.integers(0, 4000, EVENTS)
-        value = np.where(is_lab, np.round(random.lognormal(3, 0.8, EVENTS), 1), np.nan)
+        time_of = minutes[visit] + random.integers(0, 4000, events)
+        value = np.where(is_lab, np.round(random.lognormal(3, 0.8, events), 1), np.nan)
         frames.append(
             pl.DataFrame(
                 {
                     "subject_id": subject,
                     "time": [*minutes, *time_of],
-                    "code": [*random.choice(["Visit/inpatient", "Visit/office", "Visit/emergency"], VISITS), *code],
-                    "numeric_value": [*[None] * VISITS, *value],
-                    "unit": [*[None] * VISITS, *np.where(is_lab, "mg/dL", None)],
-                    "length": [*random.integers(60, 8000, VISITS), *[None] * EVENTS],
-                    "visit_id": [*range(VISITS), *visit],
+                    "code": [*random.choice(["Visit/inpatient", "Visit/office", "Visit/emergency"], visits), *code],
+                    "numeric_value": [*[None] * visits, *value],
+                    "unit": [*[None] * visits, *np.where(is_lab, "mg/dL", None)],
+                    "length": [*random.integers(60, 8000, visits), *[None] * events],
+                    "visit_id": [*range(visits), *visit],
                 },
                 strict=False,
             )
         )
     moment = start + pl.duration(minutes="time")
-    events = pl.concat(frames).with_columns(
+    timed = pl.concat(frames).with_columns(
         time=moment, end=moment + pl.duration(minutes="length"), numeric_value=pl.col("numeric_value").fill_nan(None)
     )
-    births = pl.DataFrame({"subject_id": range(SUBJECTS), "time": datetime.datetime(1950, 1, 1), "code": "MEDS_BIRTH"})
+    births = pl.DataFrame(
+        {"subject_id": range(first, first + SUBJECTS), "time": datetime.datetime(1950, 1, 1), "code": "MEDS_BIRTH"}
+    )
     women = births.with_columns(code=pl.lit("Gender/F"))
-    whole = pl.concat([empty_table("records"), births, women, events.drop("length")], how="diagonal_relaxed")
+    whole = pl.concat([empty_table("records"), births, women, timed.drop("length")], how="diagonal_relaxed")
     ordered = whole.sort("subject_id", "time", maintain_order=True)
     return ordered.select(pl.col(name).cast(empty_table("records").schema[name]) for name in TABLES["records"].names)
 
@@ -179,11 +185,8 @@ def side_by_side() -> None:
 
 def whole_cohort() -> None:
     """Write the list at 8,192 tokens for a cohort of the benchmark's size, and benchmarks/serialize-cohort.csv."""
-    program = str(Path(sys.executable).parent / "ehrbook")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        made = [program, "synthesize", str(folder / "cohort"), "--subjects", "6739", "--events", "6200", "--seed", "1"]
-        run(made)
         run([sys.executable, "-m", "benchmarks.serialize", "prepare", str(folder)])
         wall, cpu, peak = run([sys.executable, "-m", "benchmarks.serialize", "stream", str(folder)])
         events = pl.scan_parquet(folder / "private" / "records.parquet").select(pl.len()).collect().item()
@@ -211,25 +214,21 @@ def whole_cohort() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Turn the MEDS folder of a synthetic cohort into tables, as chapter 1 does, without holding it in memory."""
-    schema = empty_table("records").schema
-    records = pl.scan_parquet(folder / "cohort" / "data" / "*.parquet").sort("subject_id", maintain_order=True)
-    (folder / "private").mkdir()
-    records.select(pl.col(name).cast(schema[name]) for name in schema).sink_parquet(
-        folder / "private" / "records.parquet", row_group_size=500_000
-    )
-    distinct = records.select("code").unique().collect(engine="streaming")
-    events = pl.concat([empty_table("records"), distinct], how="diagonal")
-    words = pl.read_parquet(folder / "cohort" / "metadata" / "codes.parquet")
-    write_table(describe(Meds(events, words, missing=[]), load_source("synthetic")), folder, "codes")
+    """Write records of the size of EHRSHOT: 6,800 subjects of 6,137 events and visits, some subjects at a time."""
+    random = np.random.default_rng(1)
+    codes = make_codes(random)
+    write_table(codes, folder, "codes")
+    with table_writer(folder, "records") as append:
+        for first in range(0, 6800, SUBJECTS):
+            append(make_records(codes, random, first, events=6000, visits=137))
 
 
 def stream(folder: Path) -> None:
-    """Write the texts of 60 prediction times a subject, spread over its events."""
+    """Write the texts of 60 prediction times a subject, at the ends of its last visits."""
     records = scan_table(folder, "records")
-    moments = records.filter(pl.col("time").is_not_null()).select("subject_id", prediction_time="time").unique()
-    times = moments.filter(pl.col("prediction_time").hash(seed=0).rank().over("subject_id") <= TIMES)
-    print(save_texts(records, read_table(folder, "codes"), times.collect(engine="streaming"), folder, context=8192))
+    ends = records.filter(pl.col("end").is_not_null()).select("subject_id", "code", "end").collect(engine="streaming")
+    times = prediction_times(ends, TIMES)
+    print(save_texts(records, read_table(folder, "codes"), times, folder, context=8192))
 
 
 def _write(rows: list[dict[str, object]], out: Path) -> None:
@@ -240,7 +239,7 @@ def _write(rows: list[dict[str, object]], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 2:  # a process of its own
         {"prepare": prepare, "stream": stream}[sys.argv[1]](Path(sys.argv[2]))
     else:
         side_by_side()
