@@ -37,6 +37,7 @@ _DEVIATIONS = 5.0
 # Lines of real records are named only where this many subjects have them. The same number as in
 # ehrbook/book/suppression.py, said again since nothing here may depend on the book.
 _FLOOR = 11
+_MOST = 1000  # subjects a task: bounds time and memory, and more would hear nothing new
 _LEADING = 20  # facts that the classifier reads beside the words; the strongest on train
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -45,13 +46,18 @@ _KEY = ["subject_id", "prediction_time", "task"]
 
 
 def leakage_alarm(
-    labels: pl.DataFrame, texts: pl.DataFrame, oracle: pl.DataFrame | None = None, draws: int = 200, seed: int = 0
+    labels: pl.DataFrame,
+    texts: pl.DataFrame | pl.LazyFrame,
+    oracle: pl.DataFrame | None = None,
+    draws: int = 200,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Ring for every task whose texts say more than they should.
 
-    ``labels``: subject_id, prediction_time, task, boolean_value, split, text_sha256; ``texts``: text_sha256, text;
-    ``oracle``: the table of `ehrbook.data.schema`, for synthetic cohorts. One label a subject and task is read, by
-    the hash of its text, so that labels are independent and time is bounded. The bells:
+    ``labels``: subject_id, prediction_time, task, boolean_value, split, text_sha256; ``texts``: text_sha256, text,
+    also as a lazy scan; ``oracle``: the table of `ehrbook.data.schema`, for synthetic cohorts. One label a subject
+    and task is read, by the hash of its text, so that labels are independent, and of at most 1,000 subjects a task.
+    The bells:
 
     - "above the oracle": a logistic regression on words and leading facts passes the AUROC of the probabilities that
       the labels were drawn from, by more than three standard errors of the paired difference over subjects. The
@@ -66,7 +72,7 @@ def leakage_alarm(
     empty name; without an oracle for all labels of a task there is no oracle_auroc. Raises `InputError` for missing
     columns, labels without a split or a value, and labels whose text is not there.
     """
-    placed = _one_a_subject(_with_texts(labels, texts))
+    placed = _with_texts(_one_a_subject(labels), texts)
     if oracle is not None:
         _check(oracle, [*_KEY, "probability"], "oracle")
         first = oracle.select(*_KEY, "probability").sort(*_KEY, "probability").unique(_KEY, keep="first")
@@ -110,27 +116,30 @@ def _facts_of(text: str) -> Iterator[tuple[str, bool, float]]:
             yield f"{before}[#]{after}", True, float(number)
 
 
-def _check(frame: pl.DataFrame, columns: list[str], name: str) -> None:
-    if missing := [column for column in columns if column not in frame.columns]:
+def _check(frame: pl.DataFrame | pl.LazyFrame, columns: list[str], name: str) -> None:
+    if missing := [column for column in columns if column not in frame.collect_schema()]:
         raise InputError(f"{name}: columns {', '.join(missing)} are missing; the leakage alarm needs them")
-
-
-def _with_texts(labels: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    _check(labels, _LABEL_COLUMNS, "labels")
-    _check(texts, ["text_sha256", "text"], "texts")
-    known = texts.select("text_sha256", "text").unique("text_sha256", keep="first", maintain_order=True)
-    placed = labels.select(_LABEL_COLUMNS).join(known, on="text_sha256", how="left")
-    if holes := placed["split"].null_count() + placed["boolean_value"].null_count():
-        raise InputError(f"labels: {holes} values of split or boolean_value are missing; leave such labels out")
-    if without := placed["text"].null_count():
-        raise InputError(f"labels: {without} have a text_sha256 that is not in texts; write their texts first")
-    return placed
 
 
 def _one_a_subject(labels: pl.DataFrame) -> pl.DataFrame:
     """Keep the label whose text has the smallest hash: a choice that no label and no order of rows has a part in."""
-    ordered = labels.sort("task", "subject_id", "text_sha256", "prediction_time")
-    return ordered.unique(["task", "subject_id"], keep="first", maintain_order=True)
+    _check(labels, _LABEL_COLUMNS, "labels")
+    if holes := labels["split"].null_count() + labels["boolean_value"].null_count():
+        raise InputError(f"labels: {holes} values of split or boolean_value are missing; leave such labels out")
+    ordered = labels.select(_LABEL_COLUMNS).sort("task", "text_sha256", "subject_id", "prediction_time")
+    kept = ordered.unique(["task", "subject_id"], keep="first", maintain_order=True)
+    return kept.group_by("task", maintain_order=True).head(_MOST).sort("task", "subject_id")
+
+
+def _with_texts(labels: pl.DataFrame, texts: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+    _check(texts, ["text_sha256", "text"], "texts")
+    asked = pl.col("text_sha256").is_in(labels["text_sha256"].unique().implode())
+    known = texts.lazy().select("text_sha256", "text").filter(asked).collect(engine="streaming")
+    known = known.unique("text_sha256", keep="first", maintain_order=True)
+    placed = labels.join(known, on="text_sha256", how="left", maintain_order="left")
+    if without := placed["text"].null_count():
+        raise InputError(f"labels: {without} have a text_sha256 that is not in texts; write their texts first")
+    return placed
 
 
 def _judge(task: str, part: pl.DataFrame, draws: int, seed: int) -> tuple[object, ...]:

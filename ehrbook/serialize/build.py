@@ -38,25 +38,26 @@ def build_records(
     said = pl.col("code").is_in(content.codes(codes)["code"].implode())
     places = codes.sort("code").select("code", "domain", "concept", said=said, measure=_measure())
     always = vocabulary.demographic & (not content.paper_faithful)
-    for subjects in _blocks(records.lazy(), wanted["subject_id"].unique(maintain_order=True)):
-        # The span lets Parquet skip row groups; subjects within it may be few.
-        span = pl.col("subject_id").is_between(subjects[0], subjects[-1])
-        events = records.lazy().filter(span, pl.col("subject_id").is_in(subjects.implode())).collect()
+    for subjects, events in read_blocks(records, wanted["subject_id"]):
         block = _Block(_speak(events, places, content.paper_faithful), vocabulary, content.paper_faithful)
-        asked = wanted.filter(span)
+        asked = wanted.filter(pl.col("subject_id").is_between(subjects[0], subjects[-1]))
         starts = content.window_starts(asked["prediction_time"])
         for row, (subject_id, time) in enumerate(asked.iter_rows()):
             record = block.record(subject_id, time)
             yield record if starts is None else record.since(starts[row], always)
 
 
-def _blocks(records: pl.LazyFrame, subjects: pl.Series) -> Iterator[pl.Series]:
-    """Cut the sorted subjects where about `BLOCK` events have come together."""
-    counts = records.group_by("subject_id").len().collect(engine="streaming")
-    events = subjects.to_frame().join(counts, on="subject_id", how="left", maintain_order="left")
+def read_blocks(records: pl.DataFrame | pl.LazyFrame, subjects: pl.Series) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
+    """Yield subjects, sorted, and their events, cut where about `BLOCK` events have come together."""
+    counts = records.lazy().group_by("subject_id").len().collect(engine="streaming")
+    wanted = subjects.unique().sort().to_frame("subject_id")
+    events = wanted.join(counts, on="subject_id", how="left", maintain_order="left")
     before = events["len"].fill_null(0).cum_sum().shift(1, fill_value=0)
     for part in events.with_columns(block=before // BLOCK).partition_by("block", maintain_order=True):
-        yield part["subject_id"]
+        some = part["subject_id"]
+        # The span lets Parquet skip row groups; subjects within it may be few.
+        span = pl.col("subject_id").is_between(some[0], some[-1])
+        yield some, records.lazy().filter(span, pl.col("subject_id").is_in(some.implode())).collect()
 
 
 def _speak(events: pl.DataFrame, places: pl.DataFrame, paper_faithful: bool) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
-from ehrbook.serialize.build import build_records
+from ehrbook.serialize.build import build_records, read_blocks
 from ehrbook.serialize.content import Content
 from ehrbook.serialize.forms import load_form
 from ehrbook.serialize.text_lines import FrameLine, SectionLine, VisitLine
@@ -24,15 +24,18 @@ def measurement_fates(records: pl.DataFrame | pl.LazyFrame, codes: pl.DataFrame)
     Fates are those of `ehrbook.serialize.units.convert`: as recorded, converted, implausible (left out of the
     texts), unknown unit (written as recorded, in no measurement section).
     """
-    named = codes.filter(pl.col("concept").is_not_null()).select("code", "concept").lazy()
-    valued = (
-        records.lazy()
-        .join(named, on="code")
-        .select("subject_id", "concept", "unit", number=pl.col("numeric_value").cast(pl.Float64).round_sig_figs(6))
-    )
-    judged = convert(valued.collect(engine="streaming")).filter(pl.col("fate").is_not_null())
-    counted = judged.group_by("concept", "fate").agg(events=pl.len(), subjects=pl.col("subject_id").n_unique())
-    return counted.sort("concept", "fate").to_pandas()
+    named = codes.filter(pl.col("concept").is_not_null()).select("code", "concept")
+    number = pl.col("numeric_value").cast(pl.Float64).round_sig_figs(6)
+    counted = []
+    subjects = records.lazy().select("subject_id").unique().collect(engine="streaming")["subject_id"]
+    for _, events in read_blocks(records, subjects):
+        judged = convert(events.join(named, on="code").select("subject_id", "concept", "unit", number=number))
+        by_fate = judged.filter(pl.col("fate").is_not_null()).group_by("concept", "fate")
+        counted.append(by_fate.agg(events=pl.len(), subjects=pl.col("subject_id").n_unique()))
+    if not counted:
+        return pd.DataFrame(columns=["concept", "fate", "events", "subjects"])
+    whole = pl.concat(counted).group_by("concept", "fate").agg(pl.col("events", "subjects").sum())
+    return whole.sort("concept", "fate").to_pandas()
 
 
 def sample_lines(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,9 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ehrbook.data import Cohort, load_cohort, split_subjects
+from ehrbook.data import Cohort, load_cohort, scan_table, split_subjects, write_table
 from ehrbook.errors import InputError
-from ehrbook.evaluate import facts, leakage_alarm
+from ehrbook.evaluate import facts, leakage, leakage_alarm
 from ehrbook.serialize import text_key, write_texts
 from ehrbook.tasks import load_tasks, make_labels, sample_labels
 
@@ -186,3 +187,13 @@ def test_bad_tables_are_refused() -> None:
         leakage_alarm(labels, texts, labels)
     with pytest.raises(InputError, match="120 values of split"):
         leakage_alarm(labels.with_columns(split=pl.lit(None, dtype=pl.String)), texts)
+
+
+def test_a_large_cohort_is_heard_in_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cohort, labels, texts = demo()
+    oracle = cohort.oracle
+    labels = labels.filter(task="lupus")
+    write_table(texts, tmp_path, "texts")
+    assert leakage_alarm(labels, scan_table(tmp_path, "texts"), oracle).equals(leakage_alarm(labels, texts, oracle))
+    monkeypatch.setattr(leakage, "_MOST", 5)
+    assert set(leakage_alarm(labels, texts, oracle)["alarm"]) == {"not judged"}
