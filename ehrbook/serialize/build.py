@@ -93,7 +93,7 @@ def _speak(events: pl.DataFrame, places: pl.DataFrame, paper_faithful: bool) -> 
         spoken = pl.concat([named.drop("fate"), spoken.filter(pl.col("measure") < 0)])
     # Ends last: of two visits that began alike, one that is still open must not be placed by its end to come.
     order = ("subject_id", "time", "word", "number", "text", "unit", "visit", "end")
-    return spoken.drop("concept").sort(order, nulls_last=True)
+    return spoken.drop("concept").sort(order, nulls_last=False)  # of events at once, one with a value is the newest
 
 
 def _measure() -> pl.Expr:

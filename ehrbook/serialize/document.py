@@ -23,7 +23,10 @@ _DAY = 86_400_000_000  # microseconds
 
 
 class Fact(NamedTuple):
-    """What is recorded under one description, of one visit or of none, with its last values, oldest first."""
+    """What is recorded under one description, of one visit or of none, with its last values, oldest first.
+
+    unit is that of the newest; an older value in another unit carries its own.
+    """
 
     description: str
     unit: str | None
@@ -159,8 +162,12 @@ class Document:
                 number = numbers[place]
                 value = texts[text_of[place]] if number != number else as_written(number)
                 if value is not None:
+                    own = units[unit_of[place]]
+                    if not values:
+                        unit = own
+                    elif own is not None and own != unit:
+                        value = f"{value} {own}"  # an older value in another unit says so
                     values.append(value)
-                    unit = unit or units[unit_of[place]]
                     if len(values) == RECENT:
                         break
             values.reverse()

@@ -65,7 +65,7 @@ def _order(event: dict[str, Any]) -> tuple[Any, ...]:
     number, text, unit = event["number"], event["text_value"], event["written_unit"]
     return (
         *(event["time"] or datetime.min, event["code"]),
-        *(number is None, number or 0, text is None, text or "", unit is None, unit or ""),
+        *(number is not None, number or 0, text is not None, text or "", unit is not None, unit or ""),
         *(event["visit_id"] or 0, event["end"] or datetime.max),
     )
 
@@ -128,9 +128,14 @@ def _facts(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     facts = []
     for name, same in called.items():
         shown = [event for event in same if event["value"] is not None][-3:]
-        units = [event["unit"] for event in shown if event["unit"] is not None]
-        facts.append(_fact(name, units[-1] if units else None, [event["value"] for event in shown]))
+        unit = shown[-1]["unit"] if shown else None
+        said = [_with_unit(event, unit) for event in shown]
+        facts.append(_fact(name, unit, said))
     return facts
+
+
+def _with_unit(event: dict[str, Any], unit: str | None) -> str:
+    return event["value"] if event["unit"] in (None, unit) else f"{event['value']} {event['unit']}"
 
 
 def _fact(name: str, unit: str | None, values: list[str], rating: str | None = None) -> dict[str, Any]:

@@ -50,6 +50,22 @@ def test_a_list_has_one_line_for_each_code_or_description(table: pl.DataFrame, t
         assert sorted(texts[form].split("\n") if texts[form] else []) == sorted(lines), form
 
 
+def test_a_long_list_is_ordered_by_time_and_within_a_time_by_code() -> None:
+    cohort = load_cohort("synthetic", subjects=1, seed=17)
+    codes, time = cohort.codes, cohort.records["time"].max()
+    places = {code: place for place, code in enumerate(sorted(codes["code"]))}
+    newest = cohort.records.group_by("code").agg(pl.col("time").max())
+    ordered = sorted(newest.iter_rows(), key=lambda row: (-row[1].timestamp(), places[row[0]]))
+    said = dict(codes.select("code", "description").iter_rows())
+    assert len(ordered) > 50
+    nothing = pl.lit(None, dtype=pl.String)  # no values, no age: a line is a description
+    table = cohort.records.with_columns(
+        subject_id=pl.lit(1, dtype=pl.Int64), numeric_value=nothing.cast(pl.Float32), text_value=nothing
+    )
+    text = all_texts(table, time=time, codes=codes.with_columns(concept=nothing))["list"]
+    assert text.split("\n") == [said[code] for code, _ in ordered]
+
+
 def _line(event: dict[str, object], said: dict[str, object]) -> str:
     """Write the line of an event as the lists do."""
     if event["concept"] == "birth" and any(fact.startswith("Age: ") for fact in said["demographics"]):
