@@ -12,7 +12,7 @@ def write_story(record: Record) -> Iterator[str]:
     for event in record.events:  # oldest first, and none after the prediction
         if event.domain == "demographic" and event.concept != "birth":
             who.append(event.description)
-        elif event.domain == "visit" and event.end is not None:
+        elif event.concept not in (None, "icu") and event.domain == "visit":
             visits.append(event)
         elif event.visit_id is not None:
             found[event.visit_id][event.description.lower()] = event.value

@@ -51,7 +51,7 @@ def make_stamp(
     # which must not name a folder of the reader's machine.
     for name, value in parameters.items():
         if name not in ("build", "data", "instruction_file"):
-            stamp[f"parameter {name}"] = json.dumps(value)
+            stamp[f"parameter {name}"] = json.dumps(Path(value).name if name == "serialization" else value)
     beside = _beside(chapter)
     for path in [
         *helper_files(chapter.code, root),

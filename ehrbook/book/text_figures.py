@@ -38,14 +38,18 @@ def fates_table(fates: pd.DataFrame, real: bool) -> pd.DataFrame:
     )
 
 
-def lengths_table(lengths: dict[str, NDArray[np.int64]]) -> pd.DataFrame:
-    """Summarise the tokens of texts by form, shortest first: form, median, lower_quartile, upper_quartile, longest."""
+def lengths_table(lengths: dict[str, NDArray[np.int64]], real: bool) -> pd.DataFrame:
+    """Summarise the tokens of texts by form, shortest first: form, median, lower_quartile, upper_quartile, longest.
+
+    Of real subjects the longest is left out: it is one subject's.
+    """
     rows = [
         (form, *np.percentile(tokens, [50, 25, 75]).round().astype(int), int(tokens.max()))
         for form, tokens in lengths.items()
     ]
     table = pd.DataFrame(rows, columns=["form", "median", "lower_quartile", "upper_quartile", "longest"])
-    return table.sort_values("median", kind="stable", ignore_index=True)
+    shown = table.drop(columns="longest") if real else table
+    return shown.sort_values("median", kind="stable", ignore_index=True)
 
 
 def plot_lengths(table: pd.DataFrame, contexts: Sequence[int]) -> Figure:

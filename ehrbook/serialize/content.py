@@ -35,7 +35,7 @@ class Content:
     name "single-labs".
     window: how far back from the prediction time, such as 1h, 1d, 1w, 1mo, 1y, 3y; None for the whole past.
     undescribed: codes without words are written as they stand ("keep") or not at all ("leave_out").
-    paper_faithful: three quirks of the study's code, for an exact replication: the list says the bare word "Birth"
+    paper_faithful: quirks of the study's code, for a replication: the list says the bare word "Birth"
     instead of the age, units are ignored, and a temperature of 100.1 F is called high. A window then leaves out
     demographics, which are dated at birth.
 

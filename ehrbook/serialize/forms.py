@@ -94,5 +94,7 @@ def _said(error: BaseException) -> str:
 def form_file(name: str) -> Path | None:
     """Return the file of a reader's own form; None for the book's forms and where there is no such file."""
     file = name.partition(":")[0]
-    places = (Path(file), Path("..") / file)
+    above = Path("..", file)
+    # In a chapter's folder the book's own folder comes first, as for the profile and the stamp.
+    places = (above, Path(file)) if Path("..", "_toc.yml").exists() else (Path(file), above)
     return next((path for path in places if ":" in name and path.suffix == ".py" and path.is_file()), None)

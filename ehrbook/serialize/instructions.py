@@ -188,7 +188,9 @@ def _refuse_unknown(file: Path, keys: Iterable[str], known: Iterable[str]) -> No
 
 
 def _find(path: str) -> Path:
-    for file in (Path(path), Path("..", path)):
+    places = (Path(path), Path("..", path))
+    # In a chapter's folder the book's own folder comes first, as for the profile and the stamp.
+    for file in reversed(places) if Path("..", "_toc.yml").exists() else places:
         if file.is_file():
             return file
     raise InputError(f"instruction_file: {path} does not exist; write its path as seen from the folder of the book")

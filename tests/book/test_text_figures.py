@@ -25,7 +25,9 @@ def test_fates_of_few_real_subjects_are_not_told() -> None:
 
 
 def test_lengths_are_sorted_and_said() -> None:
-    table = lengths_table({"xml": np.array([300, 100, 200]), "list": np.array([10, 20, 30])})
+    lengths = {"xml": np.array([300, 100, 200]), "list": np.array([10, 20, 30])}
+    assert "longest" not in lengths_table(lengths, real=True)  # it is one subject's
+    table = lengths_table(lengths, real=False)
     assert table["form"].tolist() == ["list", "xml"]
     assert table.loc[0].tolist() == ["list", 20, 15, 25, 30]
     assert "20 tokens as list and 200 as xml" in say_lengths(table)
