@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ehrbook.data import NO_END
-from ehrbook.serialize.record import NO_VISIT, Record, as_written, microseconds
+from ehrbook.serialize.record import NO_VISIT, VISIT_PARTS, Record, as_written, microseconds
 from ehrbook.serialize.units import Measurement, load_measurements
 
 RECENT = 3  # values shown of what is recorded again and again
-PARTS = {"condition": "Conditions", "medication": "Medications", "procedure": "Procedures"}
 OTHER = "Measurements and Other"
 _DAY = 86_400_000_000  # microseconds
 
@@ -134,7 +133,7 @@ class Document:
     def parts(self, visit: Visit) -> dict[str, list[Fact]]:
         """Return what happened in a visit, by the titles of its parts; parts where nothing did are left out."""
         start, end = visit.events
-        titles = [*PARTS.values(), OTHER]
+        titles = [*VISIT_PARTS.values(), OTHER]
         grouped = self._grouped(self._rest[start:end].tolist())
         return {titles[part]: self._facts(grouped[part]) for part in sorted(grouped)}
 

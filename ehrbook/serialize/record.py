@@ -22,6 +22,7 @@ EPOCH = datetime(1970, 1, 1)
 # Dates are shifted so that every prediction is made on this day: texts compare, and no real date is shown.
 NOW = datetime(2024, 1, 1)
 NO_VISIT = STATIC  # the visit of what belongs to none: no visit_id is that low
+VISIT_PARTS = {"condition": "Conditions", "medication": "Medications", "procedure": "Procedures"}
 Places = NDArray[np.int64]
 
 
@@ -85,9 +86,9 @@ class Vocabulary:
 
     @cached_property
     def part(self) -> list[int]:
-        """For each code what it is in a visit: 0 condition, 1 medication, 2 procedure, 3 anything else."""
-        parts = {"condition": 0, "medication": 1, "procedure": 2}
-        return [parts.get(domain, 3) for domain in self.domain]
+        """For each code its place among `VISIT_PARTS`, one more for anything else."""
+        places = {domain: place for place, domain in enumerate(VISIT_PARTS)}
+        return [places.get(domain, len(VISIT_PARTS)) for domain in self.domain]
 
 
 @dataclass(frozen=True)
