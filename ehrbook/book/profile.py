@@ -10,9 +10,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ehrbook.data import load_source
+from ehrbook.embed import Reading, find_spec, load_specs
 from ehrbook.errors import InputError, nearest
 from ehrbook.serialize import Content, load_form
 
+# Parameters that name a place on the reader's machine: chapters run in another folder, and pages show the last name.
+PATHS = ("data", "model_folder", "instruction_file", "serialization", "encoder")
 _Positive = Annotated[int, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -38,9 +41,13 @@ class Profile(BaseModel):
     paper_faithful: bool = False  # the quirks of the study's code (ehrbook.serialize.Content), for a replication
     instructions: Literal["task", "generic", "empty"] = "task"  # what is asked before a text: each task's own question
     instruction_file: str = ""  # other instructions than the book's, as seen from the folder of the book
-    encoder: str
+    encoder: str  # a row of ehrbook/embed/models.yml, or the path of a model's folder
+    model_folder: str = ""  # where the weights of the row lie, each under its name on the hub; empty: the hub's cache
+    dtype: Literal["float32", "bfloat16"] | None = None  # number type; null is the encoder's own
     context: _Positive  # tokens
     contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
+    chunking: Literal["none", "mean", "concatenate"] = "none"  # of texts beyond the encoder's own context
+    chunk: _Positive | None = None  # tokens of a chunk; null is the encoder's own context
     shots: Annotated[list[_Positive], Field(min_length=1)]  # per class, increasing
     replicates: _Positive
     draws: _Positive  # of the bootstrap
@@ -87,9 +94,17 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
         raise InputError(f"{said}; write its path as seen from the folder of the book")
     _check_serialization(profile, path, origin)
     _check_data(profile)
-    if profile.data:  # the chapters run in another folder
-        profile = profile.model_copy(update={"data": str(Path(profile.data).resolve())})
+    profile = profile.model_copy(update=_resolved(profile, folder.parent))
+    _check_encoder(profile, path, origin)
     return profile
+
+
+def _resolved(profile: Profile, book: Path) -> dict[str, str]:
+    """Make whole paths of folders, since the chapters run in another one; an encoder may be a name instead."""
+    folders = {"data": Path(profile.data), "model_folder": Path(profile.model_folder).expanduser()}
+    found = {key: str(path.resolve()) for key, path in folders.items() if getattr(profile, key)}
+    own = book / Path(profile.encoder).expanduser()
+    return {**found, "encoder": str(own.resolve())} if own.is_dir() and profile.encoder not in load_specs() else found
 
 
 def _names(folder: Path) -> list[str]:
@@ -123,6 +138,19 @@ def _check_serialization(profile: Profile, path: Path, origin: dict[str, str]) -
         Content(tuple(profile.only), tuple(profile.without), profile.window, profile.undescribed)
     except InputError as error:
         key = re.split("[ :]", str(error))[0]
+        raise InputError(f"{origin.get(key, path)}: {error}") from error
+
+
+def _check_encoder(profile: Profile, path: Path, origin: dict[str, str]) -> None:
+    """Find the encoder's row and try each context now, rather than in chapter 3; the weights are not looked for."""
+    tries = [("context", profile.context), *(("contexts", context) for context in profile.contexts)]
+    key = "encoder"
+    try:
+        spec = find_spec(profile.encoder)
+        for key, context in tries:  # noqa: B007  the key at fault is named below
+            Reading(context, profile.chunking, profile.chunk).within(spec)
+    except InputError as error:
+        key = "chunk" if str(error).startswith("chunk:") else key
         raise InputError(f"{origin.get(key, path)}: {error}") from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrbook.book.chapter import Chapter, chapters_in_toc, parameters_for, read_chapter
-from ehrbook.book.profile import Profile
+from ehrbook.book.profile import PATHS, Profile
 from ehrbook.book.stamp import Stamp, digest, make_stamp, sha256, table_file, why
 from ehrbook.errors import ChapterError, InputError
 
@@ -181,9 +181,7 @@ def _assignments(chapter: Chapter, values: dict[str, Any]) -> str:
 
 def _shown(parameters: dict[str, Any]) -> dict[str, Any]:
     """Hide where on the reader's machine things lie: of an absolute path only the last name is shown."""
-    paths = [
-        name for name in ("data", "instruction_file", "serialization") if Path(parameters.get(name, "")).is_absolute()
-    ]
+    paths = [name for name in PATHS if Path(parameters.get(name, "")).is_absolute()]
     return {**parameters, **{name: Path(parameters[name]).name for name in paths}}
 
 

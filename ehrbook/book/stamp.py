@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrbook.book.chapter import Chapter
+from ehrbook.book.profile import PATHS
 from ehrbook.data import TABLES, load_source
 from ehrbook.data.source import input_files
 
@@ -24,6 +25,11 @@ def sha256(path: Path) -> str:
         return "missing"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weigh(path: Path) -> str:
+    """Return the checksum of a model's file, or its size where it is large: the vectors' own name has its checksum."""
+    return sha256(path) if path.stat().st_size < 1 << 24 else f"{path.stat().st_size} bytes"
 
 
 def digest(stamp: Stamp) -> str:
@@ -50,8 +56,8 @@ def make_stamp(
     # Where the data lies is no input, only what the files hold; and a reason for running is shown on a page,
     # which must not name a folder of the reader's machine.
     for name, value in parameters.items():
-        if name not in ("build", "data", "instruction_file"):
-            stamp[f"parameter {name}"] = json.dumps(Path(value).name if name == "serialization" else value)
+        if name not in ("build", "data", "instruction_file", "model_folder"):
+            stamp[f"parameter {name}"] = json.dumps(Path(value).name if name in PATHS else value)
     beside = _beside(chapter)
     for path in [
         *helper_files(chapter.code, root),
@@ -65,6 +71,8 @@ def make_stamp(
         stamp[f"input {Path(own_form).name}"] = sha256(root / own_form)
     if parameters.get("instruction_file"):
         stamp[f"input {Path(parameters['instruction_file']).name}"] = sha256(root / parameters["instruction_file"])
+    if Path(own_model := str(parameters.get("encoder", ""))).is_absolute():
+        stamp |= {f"input {path.name}": _weigh(path) for path in sorted(Path(own_model).iterdir()) if path.is_file()}
     if parameters.get("data"):
         folder = Path(parameters["data"])
         for path in input_files(load_source(parameters["source"]), folder):

@@ -1,42 +1,39 @@
 """Station 4, vectors: a language model reads each text once.
 
-Read in this order: ``models.yml`` (the encoders, as data), `encoder` (load one, encode a batch), `batches`,
-`store` (what is never computed twice), `embed` (all texts of a cohort).
+Read in this order: ``models.yml`` and `spec` (the encoders, as data), `encoder` (one face for all), `tokenizer`
+(a text's tokens, in chunks where it is long), `pooling` (tokens to one vector), `bert_graph` and `transformer` (the
+two ways through a model), `batches`, `store` (what is never computed twice), `plan`, `engine`, `workers` (more than
+one process), `embed` (all texts of a cohort). `one_pass` is an experiment of its own.
 """
 
 from ehrbook.embed.batches import TOKEN_BUDGET, budget_batches, fixed_batches, padding_share
 from ehrbook.embed.embed import Embedded, embed, embed_labels, lookup, lookup_labels
-from ehrbook.embed.encoder import (
-    Encoder,
-    EncoderSpec,
-    count_tokens,
-    encode_batch,
-    instruction_tokens,
-    load_encoder,
-    load_folder,
-    readable_characters,
-    tokenize,
-)
+from ehrbook.embed.encoder import Encoder, encode_batch, load_encoder
+from ehrbook.embed.spec import EncoderSpec, Reading, find_spec, load_specs
 from ehrbook.embed.store import VectorStore
+from ehrbook.embed.tokenizer import count_tokens, instruction_tokens, read_texts, readable_characters, tokenize
 
 __all__ = [
     "TOKEN_BUDGET",
     "Embedded",
     "Encoder",
     "EncoderSpec",
+    "Reading",
     "VectorStore",
     "budget_batches",
     "count_tokens",
     "embed",
     "embed_labels",
     "encode_batch",
+    "find_spec",
     "fixed_batches",
     "instruction_tokens",
     "load_encoder",
-    "load_folder",
+    "load_specs",
     "lookup",
     "lookup_labels",
     "padding_share",
+    "read_texts",
     "readable_characters",
     "tokenize",
 ]

@@ -1,9 +1,12 @@
-"""From texts to vectors: embed what the store lacks, in sorted batches, a shard at a time."""
+"""From texts to vectors: plan what the store lacks, embed it, look it up."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +15,17 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ehrbook.embed.batches import budget_batches
-from ehrbook.embed.encoder import Encoder, count_tokens, encode_batch, tokenize
+from ehrbook.embed.encoder import Encoder
+from ehrbook.embed.engine import describe, estimate_seconds, run_units
+from ehrbook.embed.plan import Plan, make_plan
+from ehrbook.embed.spec import Reading
 from ehrbook.embed.store import VectorStore
 from ehrbook.errors import InputError, nearest
-from ehrbook.serialize.instructions import fill
-
-# Tokens a shard: what a killed run can lose, some seconds of work on a laptop.
-SHARD_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What `embed` did: texts asked for, texts found in the store, tokens of all and of the new ones, seconds.
+    """What was done: texts asked for, texts found in the store, tokens of all and of the new ones, seconds.
 
     A text under two instructions counts as two, and an instruction's tokens count as often as it is read.
     """
@@ -36,59 +37,23 @@ class Embedded:
     seconds: float
 
 
-def embed(texts: pl.DataFrame, encoder: Encoder, folder: Path, max_tokens: int, instruction: str = "") -> Embedded:
-    """Embed the texts (columns text_sha256, text) that ``folder`` lacks, cut after ``max_tokens``.
+def embed(
+    texts: pl.DataFrame | pl.LazyFrame, encoder: Encoder, store: Path, reading: Reading, instruction: str = ""
+) -> Embedded:
+    """Embed the texts (columns text_sha256, text) that ``store`` lacks, read under one instruction.
 
-    The instruction is put before each text and takes its share of ``max_tokens``. Progress is shown in tokens, since
-    a text can be short or long. Two cold runs write the same bytes. Raises `InputError` for a context that the
-    encoder cannot read, or that the instruction fills.
+    Two cold runs write the same bytes. Raises `InputError` for a reading that the encoder cannot do.
     """
-    started = time.monotonic()
-    store = VectorStore(folder, encoder.fingerprint(max_tokens, instruction), encoder.spec.dimension)
-    before = encoder.read(instruction)
-    template = encoder.spec.template
-    taken = int(count_tokens([fill(template, before, "")], encoder)[0])
-    if taken >= max_tokens:
-        raise InputError(f"context: an instruction of {taken} tokens leaves no room for a text; give more")
-    ids = tokenize([fill(template, before, text) for text in texts["text"]], encoder, max_tokens)
-    keys = texts["text_sha256"].to_list()
-    new = [place for place, key in enumerate(keys) if key not in store]
-    lengths = np.array([len(ids[place]) for place in new], dtype=np.int64)
-    waiting: list[tuple[str, NDArray[np.float32]]] = []
-    tokens_waiting = 0
-    with tqdm(total=int(lengths.sum()), desc=f"embedding at {max_tokens}", unit="token", unit_scale=True) as progress:
-        for batch in budget_batches(lengths):
-            vectors = encode_batch([ids[new[place]] for place in batch], encoder)
-            waiting += [(keys[new[place]], vector) for place, vector in zip(batch, vectors, strict=True)]
-            tokens = int(lengths[batch].sum())
-            tokens_waiting += tokens
-            if tokens_waiting >= SHARD_TOKENS:
-                _flush(store, waiting)
-                waiting, tokens_waiting = [], 0
-            progress.update(tokens)
-    _flush(store, waiting)
-    total = sum(len(tokens) for tokens in ids)
-    return Embedded(len(keys), len(keys) - len(new), total, int(lengths.sum()), time.monotonic() - started)
-
-
-def _flush(store: VectorStore, waiting: list[tuple[str, NDArray[np.float32]]]) -> None:
-    if waiting:
-        store.append([key for key, _ in waiting], np.stack([vector for _, vector in waiting]))
-
-
-def lookup(
-    keys: list[str], encoder: Encoder, folder: Path, max_tokens: int, instruction: str = ""
-) -> NDArray[np.float32]:
-    """Return the vectors (n, dimension) of texts by their keys, in the order of ``keys``."""
-    return VectorStore(folder, encoder.fingerprint(max_tokens, instruction), encoder.spec.dimension).lookup(keys)
+    keys = texts.lazy().select("text_sha256").collect()["text_sha256"]
+    return _embed({encoder.read(instruction): keys}, texts, encoder, store, reading)
 
 
 def embed_labels(
     labels: pl.DataFrame,
-    texts: pl.DataFrame,
+    texts: pl.DataFrame | pl.LazyFrame,
     encoder: Encoder,
-    folder: Path,
-    max_tokens: int,
+    store: Path,
+    reading: Reading,
     wording: dict[str, str],
 ) -> Embedded:
     """Embed the text of each label (columns task, text_sha256) under its task's instruction.
@@ -97,30 +62,70 @@ def embed_labels(
     vectors: an encoder that takes none embeds a text once for all of them. Raises `InputError` as `embed` does, and
     for a task without wording.
     """
-    done = [
-        embed(texts.join(part, on="text_sha256", how="semi", maintain_order="left"), encoder, folder, max_tokens, said)
-        for said, part in _by_instruction(labels, encoder, wording)
-    ]
-    return Embedded(
-        sum(one.texts for one in done),
-        sum(one.reused for one in done),
-        sum(one.total_tokens for one in done),
-        sum(one.new_tokens for one in done),
-        sum(one.seconds for one in done),
-    )
+    asked = {said: part["text_sha256"] for said, part in by_instruction(labels, encoder, wording)}
+    return _embed(asked, texts, encoder, store, reading)
+
+
+def _embed(
+    asked: dict[str, pl.Series],
+    texts: pl.DataFrame | pl.LazyFrame,
+    encoder: Encoder,
+    store: Path,
+    reading: Reading,
+) -> Embedded:
+    started = time.monotonic()
+    with planned(asked, texts, encoder, store, reading) as plan:
+        print(describe(plan, encoder, estimate_seconds(plan, encoder)), file=sys.stderr)
+        title = f"embedding at {reading.context}"
+        with tqdm(total=plan.new_tokens, desc=title, unit="token", unit_scale=True) as bar:
+            run_units(plan, range(len(plan.units)), encoder, reading, store, bar.update)
+    return finish(plan, encoder, store, reading, time.monotonic() - started)
+
+
+@contextmanager
+def planned(
+    asked: dict[str, pl.Series],
+    texts: pl.DataFrame | pl.LazyFrame,
+    encoder: Encoder,
+    store: Path,
+    reading: Reading,
+) -> Iterator[Plan]:
+    """Make a plan beside the vectors and take it away in the end; what a killed run left of one is removed."""
+    folder = store / "plan"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield make_plan(asked, texts, encoder, reading, store, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(plan: Plan, encoder: Encoder, store: Path, reading: Reading, seconds: float) -> Embedded:
+    """Merge small shards once all units of a plan are done, and say what was done."""
+    for fingerprint in plan.fingerprints:
+        VectorStore(store, fingerprint, encoder.dimension(reading), encoder.stored_dtype).merge()
+    total = plan.reused_tokens + plan.new_tokens
+    return Embedded(plan.asked, plan.reused, total, plan.new_tokens, seconds)
+
+
+def lookup(
+    keys: list[str], encoder: Encoder, store: Path, reading: Reading, instruction: str = ""
+) -> NDArray[np.float32]:
+    """Return the vectors (n, dimension) of texts by their keys, in the order of ``keys``."""
+    fingerprint = encoder.fingerprint(reading, instruction)
+    return VectorStore(store, fingerprint, encoder.dimension(reading), encoder.stored_dtype).lookup(keys)
 
 
 def lookup_labels(
-    labels: pl.DataFrame, encoder: Encoder, folder: Path, max_tokens: int, wording: dict[str, str]
+    labels: pl.DataFrame, encoder: Encoder, store: Path, reading: Reading, wording: dict[str, str]
 ) -> NDArray[np.float32]:
     """Return the vectors (n, dimension) of labels that `embed_labels` embedded, in the order of ``labels``."""
-    vectors = np.empty((labels.height, encoder.spec.dimension), dtype=np.float32)
-    for said, part in _by_instruction(labels.with_row_index("place"), encoder, wording):
-        vectors[part["place"].to_numpy()] = lookup(part["text_sha256"].to_list(), encoder, folder, max_tokens, said)
+    vectors = np.empty((labels.height, encoder.dimension(reading)), dtype=np.float32)
+    for said, part in by_instruction(labels.with_row_index("place"), encoder, wording):
+        vectors[part["place"].to_numpy()] = lookup(part["text_sha256"].to_list(), encoder, store, reading, said)
     return vectors
 
 
-def _by_instruction(
+def by_instruction(
     labels: pl.DataFrame, encoder: Encoder, wording: dict[str, str]
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield each instruction that the encoder reads and the labels under it, in the order of the tasks' names."""

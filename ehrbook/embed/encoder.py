@@ -1,204 +1,164 @@
-"""One face for every encoder: text in, vectors out, and a fingerprint of everything that shapes a vector."""
+"""One face for every encoder: where it lies, how it cuts a text into tokens, how tokens become a vector."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from ehrbook.errors import InputError, nearest
+from ehrbook.embed.files import find_folders, hash_files, read_config
+from ehrbook.embed.pooling import normalised, pooling_weights
+from ehrbook.embed.spec import Dtype, EncoderSpec, Reading, find_spec
+from ehrbook.embed.tokenizer import Tokenizer, open_tokenizer
 from ehrbook.serialize.instructions import fill, takes_instruction
 
-MODELS = Path(__file__).with_name("models.yml")
-
-
-class EncoderSpec(BaseModel):
-    """One row of ``models.yml``; ``context`` is in tokens, ``dimension`` the length of a vector.
-
-    ``template`` names how instruction and text are put together (``ehrbook/serialize/instructions.yml``).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    title: str
-    package: str
-    folder: str
-    weights_sha256: str
-    dimension: int
-    context: int
-    pooling: Literal["mean"]
-    normalise: bool
-    template: str
-
-    @field_validator("template")
-    @classmethod
-    def _template_exists(cls, name: str) -> str:
-        takes_instruction(name)
-        return name
+if TYPE_CHECKING:
+    from ehrbook.embed.transformer import Encode
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder ready to use: its row, its tokenizer, and a model that is loaded when it is first needed."""
+    """An encoder ready to use; its weights are loaded when they are first needed.
+
+    ``folders`` are those of the weights and of the adapters, ``files_sha256`` covers all their files. ``engine`` is
+    "openvino" or "torch": the same vectors, within float32.
+    """
 
     spec: EncoderSpec
-    folder: Path
-    tokenizer: Any  # tokenizers.Tokenizer
-    files_sha256: str  # over the weights, the configuration and the tokenizer
+    folders: tuple[Path, ...]
+    files_sha256: str
+    tokenizer: Tokenizer
+    engine: str
+    device: str
+    paper_faithful: bool = False
 
     @cached_property
-    def model(self) -> Any:
-        """The model on the library's own classes: float32, evaluation mode, CPU, no remote code."""
-        import torch
-        import transformers
+    def encode(self) -> Encode:
+        """The way from token ids to vectors before normalisation: (n rows, n skips) -> (n, dimension)."""
+        if self.engine == "openvino":
+            return self._encode_in_graph()
+        from ehrbook.embed.transformer import load_encode
 
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        model = transformers.AutoModel.from_pretrained(
-            self.folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-        )
-        return model.eval()
+        return load_encode(self.folders[0], self.folders[1:], self.spec, self.device)
+
+    def _encode_in_graph(self) -> Encode:
+        from ehrbook.embed.bert_graph import load_graph
+
+        states_of = load_graph(self.folders[0], bfloat16=self.spec.dtype == "bfloat16")
+
+        def encode(rows: Sequence[NDArray[np.int32]], skip: Sequence[int]) -> NDArray[np.float32]:
+            lengths = [len(row) for row in rows]
+            width = self.spec.context if self.spec.pooling == "padded_mean" else max(lengths)
+            ids = np.zeros((len(rows), width), dtype=np.int32)
+            for place, row in enumerate(rows):
+                ids[place, : len(row)] = row
+            mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)
+            weights = pooling_weights(lengths, skip, self.spec.pooling, width)
+            vectors: NDArray[np.float32] = (weights[:, None] @ states_of(ids, mask))[:, 0]
+            return vectors
+
+        return encode
 
     def read(self, instruction: str) -> str:
         """Return what of an instruction the encoder reads: nothing where its template has no place for one."""
         return instruction if takes_instruction(self.spec.template) else ""
 
-    def fingerprint(self, max_tokens: int, instruction: str = "") -> str:
-        """Return the hex name of all that shapes a vector.
+    def dimension(self, reading: Reading) -> int:
+        """Return the length of a vector under ``reading``."""
+        reading = reading.within(self.spec)
+        return self.spec.dimension * (reading.chunks if reading.chunking == "concatenate" else 1)
 
-        That is files, pooling, normalisation, context, number type, and the template filled with the instruction. An
-        encoder that takes no instruction has one fingerprint for all of them, so that nothing is embedded twice.
+    @property
+    def stored_dtype(self) -> str:
+        """Number type of stored vectors: float16 holds all that a normalised bfloat16 vector has."""
+        return "float16" if self.spec.dtype == "bfloat16" and self.spec.normalise else "float32"
+
+    def fingerprint(self, reading: Reading, instruction: str = "") -> str:
+        """Return the hex name of all that shapes a vector; raise `InputError` for a reading it cannot do.
+
+        That is files, attention, pooling, normalisation, number type, context and chunks, and the template filled
+        with the instruction. An encoder that takes no instruction has one fingerprint for all of them, so that
+        nothing is embedded twice. The engine is no part of it: both compute the same.
         """
-        check_context(self.spec, max_tokens)
-        wrapper = fill(self.spec.template, self.read(instruction), "{text}")
-        shape = [self.files_sha256, self.spec.pooling, self.spec.normalise, max_tokens, "float32", wrapper]
+        reading = reading.within(self.spec)
+        shape = [
+            self.files_sha256,
+            self.spec.attention,
+            self.spec.pooling,
+            self.spec.normalise,
+            self.spec.dtype,
+            [reading.context, reading.chunking, reading.chunk],
+            self.paper_faithful and reading.chunking != "none",
+            fill(self.spec.template, self.read(instruction), "{text}"),
+        ]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:32]
 
 
-def check_context(spec: EncoderSpec, max_tokens: int) -> None:
-    """Raise `InputError` for a context that the encoder cannot read."""
-    if not 2 < max_tokens <= spec.context:
-        raise InputError(f"context: {max_tokens} tokens do not fit encoder '{spec.name}'; give 3 to {spec.context}")
+@cache
+def load_encoder(
+    name: str,
+    model_folder: str = "",
+    dtype: Dtype | None = None,
+    paper_faithful: bool = False,
+    engine: str | None = None,
+    device: str | None = None,
+) -> Encoder:
+    """Find encoder ``name`` (a row of models.yml, or the path of a model's folder) and check its files.
+
+    ``dtype`` replaces the row's number type; ``paper_faithful`` takes the study's template and pooling. Left out,
+    ``engine`` is OpenVINO for a BERT on a processor where it is installed, and torch otherwise; ``device`` is a GPU
+    where there is one. Nothing is downloaded and no remote code runs. Raises
+    `InputError` for an unknown name, files that are missing, and files that are not what the row says.
+    """
+    spec = find_spec(name)
+    if paper_faithful:
+        spec = spec.as_in_study()
+    if dtype is not None:
+        spec = spec.model_copy(update={"dtype": dtype})
+    folders = find_folders(spec, model_folder)
+    files_sha256 = hash_files(folders, spec)
+    config = read_config(folders[0], spec)
+    graph = _graph_fits(config, folders, spec)
+    device = device or _device()
+    engine = engine or ("openvino" if graph and device == "cpu" and spec.dtype != "float64" else "torch")
+    return Encoder(
+        spec, tuple(folders), files_sha256, open_tokenizer(folders[0], spec.lower_case), engine, device, paper_faithful
+    )
 
 
-def load_specs(path: Path = MODELS) -> dict[str, EncoderSpec]:
-    """Read the encoders' rows; raise `InputError` that names the row and the key at fault."""
-    specs = {}
-    for name, row in yaml.safe_load(path.read_text()).items():
-        try:
-            specs[name] = EncoderSpec(name=name, **row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{path}, encoder '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return specs
+def _graph_fits(config: dict[str, object], folders: list[Path], spec: EncoderSpec) -> bool:
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    from ehrbook.embed.bert_graph import can_graph
+
+    single_file = (folders[0] / "model.safetensors").exists()
+    return can_graph(config) and single_file and not spec.adapters and spec.attention == "bidirectional"
 
 
 @cache
-def load_encoder(name: str) -> Encoder:
-    """Find encoder ``name`` in its installed package and verify its weights' checksum.
-
-    Nothing is downloaded and no remote code runs. Raises `InputError` for an unknown name, a package that is not
-    installed, and weights that are not those of ``models.yml``.
-    """
-    specs = load_specs()
-    if name not in specs:
-        raise InputError(f"encoder '{name}' does not exist; {nearest(name, specs)}")
-    spec = specs[name]
-    package = importlib.util.find_spec(spec.package)
-    if package is None or not package.submodule_search_locations:
-        raise InputError(f"encoder '{name}': package {spec.package} is not installed; run make clean, then make book")
-    return load_folder(spec, Path(package.submodule_search_locations[0]) / spec.folder)
-
-
-def load_folder(spec: EncoderSpec, folder: Path) -> Encoder:
-    """Open an encoder in a folder of the transformers format; raise `InputError` when its weights are not right."""
-    weights = folder / "model.safetensors"
-    found = _sha256(weights) if weights.exists() else "no file"
-    if found != spec.weights_sha256:
-        raise InputError(
-            f"{weights} is not the model it should be (sha256 {found[:12]}, expected {spec.weights_sha256[:12]}): "
-            f"remove .venv and run make book to install package {spec.package} again"
-        )
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    names = ("model.safetensors", "config.json", "tokenizer.json")
-    together = hashlib.sha256("".join(_sha256(folder / name) for name in names).encode()).hexdigest()
-    return Encoder(spec, folder, tokenizer, together)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def tokenize(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> list[list[int]]:
-    """Return the token ids of each text, special tokens included, cut after ``max_tokens`` (None: not cut)."""
-    if max_tokens is None:
-        encoder.tokenizer.no_truncation()
-    else:
-        check_context(encoder.spec, max_tokens)
-        encoder.tokenizer.enable_truncation(max_tokens)
-    return [encoding.ids for encoding in encoder.tokenizer.encode_batch_fast(texts)]
-
-
-def count_tokens(texts: list[str], encoder: Encoder, max_tokens: int | None = None) -> NDArray[np.int64]:
-    """Return the length of each text in tokens, (n,) int64, special tokens included."""
-    return np.array([len(ids) for ids in tokenize(texts, encoder, max_tokens)], dtype=np.int64)
-
-
-def instruction_tokens(encoder: Encoder, instruction: str) -> int:
-    """Return how many tokens of the context an instruction takes, the template's own words included."""
-    filled, empty = count_tokens([fill(encoder.spec.template, encoder.read(instruction), ""), ""], encoder)
-    return int(filled - empty)
-
-
-def readable_characters(texts: list[str], encoder: Encoder, contexts: list[int]) -> NDArray[np.int64]:
-    """Return how many characters of each text are within each context: (texts, contexts) int64.
-
-    Special tokens take their share of a context, which may be longer than this encoder's own: the count is the
-    tokenizer's. An instruction is not counted; subtract `instruction_tokens` from the contexts for one.
-    """
-    encoder.tokenizer.no_truncation()
-    special = encoder.tokenizer.num_special_tokens_to_add(False)
-    found = np.zeros((len(texts), len(contexts)), dtype=np.int64)
-    for row, encoding in enumerate(encoder.tokenizer.encode_batch(texts, add_special_tokens=False)):
-        ends = [end for _, end in encoding.offsets]
-        for column, context in enumerate(contexts):
-            room = context - special
-            found[row, column] = len(texts[row]) if len(ends) <= room else ends[room - 1] if room > 0 else 0
-    return found
-
-
-def encode_batch(batch: list[list[int]], encoder: Encoder) -> NDArray[np.float32]:
-    """Return the vectors (n, dimension) of token lists, padded to the longest of them.
-
-    The mean is over the tokens of each text only. The study averaged the padding of its BERT models in, so that a
-    vector depended on its neighbours in the batch.
-    """
+def _device() -> str:
+    if not any(Path("/dev").glob("nvidia*")):  # spares a laptop the seconds that torch takes to import
+        return "cpu"
     import torch
 
-    longest = max(len(ids) for ids in batch)
-    tokens = torch.zeros((len(batch), longest), dtype=torch.long)  # what stands in the padding is masked
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    for row, ids in enumerate(batch):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = 1
-    with torch.inference_mode():
-        states = encoder.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        vectors = (states * weights).sum(dim=1) / weights.sum(dim=1)
-        if encoder.spec.normalise:
-            vectors = torch.nn.functional.normalize(vectors, dim=1)
-    found: NDArray[np.float32] = vectors.float().numpy()
-    return found
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def encode_batch(
+    rows: Sequence[NDArray[np.int32]], encoder: Encoder, skip: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """Return the vectors (n, dimension) of token ids, one batch at once.
+
+    ``skip`` counts the tokens at the start of each row that are not the text's own. A vector depends on its own row
+    alone. The study averaged the padding of its BERT models in, so that it depended on its neighbours.
+    """
+    vectors = encoder.encode(rows, skip if skip is not None else [0] * len(rows))
+    return normalised(vectors) if encoder.spec.normalise else vectors

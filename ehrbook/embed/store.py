@@ -1,72 +1,139 @@
-"""Vectors on disk: one row a (text, encoder), written once, never half."""
+"""Vectors on disk: one row a (text, encoder), written once, never half, mapped into memory rather than read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ehrbook.errors import InputError
 
+MANY = 32  # shards; more are merged into few when a run has ended
+MERGED_BYTES = 1 << 30  # of a merged shard
+
 
 class VectorStore:
-    """The vectors of one encoder fingerprint: a folder of Parquet shards (text_sha256, vector of float32).
+    """The vectors of one encoder fingerprint: a folder of Arrow files (text_sha256, tokens, vector).
 
-    A shard is written under another name and moved into place, so that a killed run leaves whole shards only. A
-    shard that cannot be read is named on stderr and treated as absent: its texts are embedded again.
+    ``tokens`` counts what the encoder read of a text. A file is written under another name and moved into place, so
+    that a run killed at any moment leaves whole files only. One that cannot be read is named on stderr and treated
+    as absent: its texts are embedded again. Arrow files are mapped, so that opening 400,000 vectors reads their keys
+    alone (``benchmarks/store.csv``); that is why they are not Parquet like the other tables.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, dimension: int) -> None:
+    def __init__(self, folder: Path, fingerprint: str, dimension: int, dtype: str = "float32") -> None:
         self.folder = folder / fingerprint
         self.dimension = dimension
-        self._rows: dict[str, int] = {}
-        self._parts: list[NDArray[np.float32]] = []
-        for path in sorted(self.folder.glob("*.parquet")):
+        self.dtype = np.dtype(dtype)
+        self._open()
+
+    def _open(self) -> None:
+        self._shards: list[tuple[pa.Table, NDArray[np.generic]]] = []
+        self._index: pl.DataFrame | None = None
+        for path in sorted(self.folder.glob("*.arrow")):
             self._load(path)
 
     def _load(self, path: Path) -> None:
         try:
-            table = pq.read_table(path)
-            keys = table["text_sha256"].to_pylist()
-            vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.dimension)
-            if len(vectors) != len(keys):
-                raise ValueError("as many vectors as texts expected")
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            print(f"{path} is damaged and left out, its texts are embedded again: {error}", file=sys.stderr)
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            column = table["vector"].combine_chunks()
+            flat = column.values.slice(column.offset * self.dimension, len(column) * self.dimension).to_numpy()
+            vectors = flat.reshape(table.num_rows, self.dimension)
+            if vectors.dtype != self.dtype or table.column_names != ["text_sha256", "tokens", "vector"]:
+                raise ValueError(f"{vectors.dtype} vectors of {table.column_names}")
+        except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
+            print(f"{path} is damaged and set aside, its texts are embedded again: {error}", file=sys.stderr)
+            os.replace(path, path.with_suffix(".damaged"))
             return
-        self._remember(keys, vectors)
+        self._shards.append((table.select(["text_sha256", "tokens"]), vectors))
+        self._index = None
 
-    def _remember(self, keys: list[str], vectors: NDArray[np.float32]) -> None:
-        start = sum(len(part) for part in self._parts)
-        self._rows |= {key: start + place for place, key in enumerate(keys)}
-        self._parts.append(vectors)
+    @property
+    def index(self) -> pl.DataFrame:
+        """One row a vector: text_sha256, tokens, shard, row; where a text was written twice, its first."""
+        if self._index is None:
+            parts = [
+                pl.DataFrame(table).with_columns(
+                    shard=pl.lit(number, dtype=pl.UInt32), row=pl.int_range(table.num_rows, dtype=pl.UInt32)
+                )
+                for number, (table, _) in enumerate(self._shards)
+            ]
+            schema = {"text_sha256": pl.String, "tokens": pl.Int32, "shard": pl.UInt32, "row": pl.UInt32}
+            whole = pl.concat([pl.DataFrame(schema=schema), *parts])
+            self._index = whole.unique("text_sha256", keep="first", maintain_order=True)
+        return self._index
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._rows
+    def append(self, keys: Sequence[str], tokens: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        """Write a shard of vectors (n, dimension) and know it from now on."""
+        self._load(write_shard(self.folder, keys, tokens, vectors, self.dtype.name))
 
-    def append(self, keys: list[str], vectors: NDArray[np.float32]) -> None:
-        """Write a shard of vectors (n, dimension); its name is the checksum of its keys."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flat = pa.array(vectors.astype(np.float32).ravel())
-        table = pa.table({"text_sha256": keys, "vector": pa.FixedSizeListArray.from_arrays(flat, self.dimension)})
-        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
-        part = self.folder / f"{name}.{os.getpid()}.part"
-        pq.write_table(table, part, compression="zstd")
-        os.replace(part, self.folder / f"{name}.parquet")
-        self._remember(keys, vectors)
-
-    def lookup(self, keys: list[str]) -> NDArray[np.float32]:
-        """Return the vectors of ``keys``, (n, dimension), in their order; raise `InputError` when one is absent."""
-        absent = sum(key not in self._rows for key in keys)
-        if absent:
+    def lookup(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of ``keys``, (n, dimension) float32, in order; raise `InputError` when one is absent."""
+        asked = pl.DataFrame({"text_sha256": keys}, schema={"text_sha256": pl.String})
+        found = asked.join(self.index, on="text_sha256", how="left", maintain_order="left")
+        if absent := found["row"].null_count():
             raise InputError(f"{self.folder} lacks the vectors of {absent} texts: run chapter 03-embedding first")
-        if not keys:
-            return np.empty((0, self.dimension), dtype=np.float32)
-        found: NDArray[np.float32] = np.concatenate(self._parts)[[self._rows[key] for key in keys]]
-        return found
+        vectors = np.empty((len(found), self.dimension), dtype=np.float32)
+        shard, row = found["shard"].to_numpy(), found["row"].to_numpy()
+        for number in np.unique(shard):
+            places = np.flatnonzero(shard == number)
+            vectors[places] = self._shards[number][1][row[places]]
+        return vectors
+
+    def merge(self) -> None:
+        """Put many small files together into few; a kill in between leaves some rows twice, and none lost."""
+        paths = sorted(self.folder.glob("*.arrow"))
+        if len(paths) <= MANY or not self.index.height:
+            return
+        rows = max(1, MERGED_BYTES // (self.dimension * self.dtype.itemsize))
+        order = self.index.sort("text_sha256")
+        written = set()
+        for start in range(0, order.height, rows):
+            part = order[start : start + rows]
+            keys = part["text_sha256"].to_list()
+            written.add(write_shard(self.folder, keys, part["tokens"].to_list(), self.lookup(keys), self.dtype.name))
+        for path in paths:
+            if path not in written:
+                path.unlink()
+        self._open()
+
+
+def shard_path(folder: Path, keys: Sequence[str]) -> Path:
+    """Return the file of a shard that holds just these texts, in this order: its name is the checksum of their keys."""
+    return folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.arrow"
+
+
+def write_shard(
+    folder: Path, keys: Sequence[str], tokens: Sequence[int], vectors: NDArray[np.float32], dtype: str
+) -> Path:
+    """Write vectors (n, dimension) as one whole file and return it; a shard of these texts that is there stays.
+
+    Raises `InputError` for a vector that is not finite in ``dtype``.
+    """
+    path = shard_path(folder, keys)
+    if path.exists():
+        return path
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(vectors, dtype=dtype)
+    if not np.isfinite(stored).all():
+        raise InputError(f"{folder}: a vector is not finite in {dtype}; take dtype=float32")
+    column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
+    columns = {"text_sha256": pa.array(keys, pa.string()), "tokens": pa.array(tokens, pa.int32()), "vector": column}
+    table = pa.table(columns)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    return path

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from ehrbook import embed
-from ehrbook.embed.encoder import load_specs
+from ehrbook.embed import Reading, load_specs
+from ehrbook.embed.files import hash_files
 from ehrbook.errors import InputError
 from ehrbook.serialize import text_key
 
@@ -35,10 +36,10 @@ def test_vectors_equal_the_published_recipe_text_by_text(encoder: embed.Encoder,
     import torch
     from transformers import AutoTokenizer, BertModel
 
-    tokenizer = AutoTokenizer.from_pretrained(encoder.folder)
-    model = BertModel.from_pretrained(encoder.folder).double().eval()
-    embed.embed(frame(TEXTS), encoder, tmp_path, max_tokens=128)
-    ours = embed.lookup(frame(TEXTS)["text_sha256"].to_list(), encoder, tmp_path, max_tokens=128)
+    tokenizer = AutoTokenizer.from_pretrained(encoder.folders[0])
+    model = BertModel.from_pretrained(encoder.folders[0]).double().eval()
+    embed.embed(frame(TEXTS), encoder, tmp_path, Reading(128))
+    ours = embed.lookup(frame(TEXTS)["text_sha256"].to_list(), encoder, tmp_path, Reading(128))
     for text, vector in zip(TEXTS, ours, strict=True):
         inputs = tokenizer(text, truncation=True, max_length=128, return_tensors="pt")
         with torch.inference_mode():
@@ -62,14 +63,14 @@ def test_nothing_is_embedded_twice_and_two_cold_runs_write_the_same_bytes(
     encoder: embed.Encoder, tmp_path: Path
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    first = embed.embed(frame(TEXTS[:3]), encoder, one, max_tokens=64)
-    again = embed.embed(frame(TEXTS), encoder, one, max_tokens=64)
+    first = embed.embed(frame(TEXTS[:3]), encoder, one, Reading(64))
+    again = embed.embed(frame(TEXTS), encoder, one, Reading(64))
     assert (first.reused, again.reused, again.texts) == (0, 3, 5)
-    longer = embed.embed(frame(TEXTS), encoder, one, max_tokens=65)
+    longer = embed.embed(frame(TEXTS), encoder, one, Reading(65))
     assert longer.reused == 0  # another context is another vector
-    embed.embed(frame(TEXTS[:3]), encoder, other, max_tokens=64)
-    embed.embed(frame(TEXTS), encoder, other, max_tokens=64)
-    for path in other.rglob("*.parquet"):
+    embed.embed(frame(TEXTS[:3]), encoder, other, Reading(64))
+    embed.embed(frame(TEXTS), encoder, other, Reading(64))
+    for path in other.rglob("*.arrow"):
         assert path.read_bytes() == (one / path.relative_to(other)).read_bytes()
 
 
@@ -77,28 +78,30 @@ def test_a_damaged_shard_is_named_and_embedded_again(
     encoder: embed.Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = frame(TEXTS)["text_sha256"].to_list()
-    embed.embed(frame(TEXTS), encoder, tmp_path, max_tokens=64)
-    whole = embed.lookup(keys, encoder, tmp_path, max_tokens=64)
-    shard = next(tmp_path.rglob("*.parquet"))
+    embed.embed(frame(TEXTS), encoder, tmp_path, Reading(64))
+    whole = embed.lookup(keys, encoder, tmp_path, Reading(64))
+    shard = next(tmp_path.rglob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(InputError, match="lacks the vectors of 5 texts"):
-        embed.lookup(keys, encoder, tmp_path, max_tokens=64)
+        embed.lookup(keys, encoder, tmp_path, Reading(64))
     assert str(shard) in capsys.readouterr().err
-    assert embed.embed(frame(TEXTS), encoder, tmp_path, max_tokens=64).reused == 0
-    assert np.array_equal(embed.lookup(keys, encoder, tmp_path, max_tokens=64), whole)
+    assert not shard.exists()
+    assert shard.with_suffix(".damaged").exists()
+    assert embed.embed(frame(TEXTS), encoder, tmp_path, Reading(64)).reused == 0
+    assert np.array_equal(embed.lookup(keys, encoder, tmp_path, Reading(64)), whole)
 
 
 def test_a_corrupted_model_file_is_refused(encoder: embed.Encoder, tmp_path: Path) -> None:
-    for path in encoder.folder.iterdir():
+    for path in encoder.folders[0].iterdir():
         if path.is_file() and path.name != "model.safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(InputError, match=r"model.safetensors is not the model it should be \(sha256 no file"):
-        embed.load_folder(encoder.spec, tmp_path)
-    weights = bytearray((encoder.folder / "model.safetensors").read_bytes())
+        hash_files([tmp_path], encoder.spec)
+    weights = bytearray((encoder.folders[0] / "model.safetensors").read_bytes())
     weights[1_000_000] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(InputError, match="run make book to install"):
-        embed.load_folder(encoder.spec, tmp_path)
+        hash_files([tmp_path], encoder.spec)
 
 
 @pytest.mark.parametrize("context", [0, 2, 513])
@@ -133,8 +136,8 @@ def test_an_instruction_is_read_before_the_text(encoder: embed.Encoder, asking: 
     keys = texts["text_sha256"].to_list()
     said = "Is it the heart?"
     for instruction in ("", said):
-        embed.embed(texts, asking, tmp_path, 64, instruction)
-    plain, asked = (embed.lookup(keys, asking, tmp_path, 64, instruction) for instruction in ("", said))
+        embed.embed(texts, asking, tmp_path, Reading(64), instruction)
+    plain, asked = (embed.lookup(keys, asking, tmp_path, Reading(64), instruction) for instruction in ("", said))
     assert np.abs(plain - asked).max() > 1e-2
     for vectors, filled in ((plain, TEXTS), (asked, [f"Instruct: {said}\nQuery:\n{text}" for text in TEXTS])):
         by_hand = embed.encode_batch(embed.tokenize(filled[:2], encoder, 64), encoder)
@@ -143,11 +146,13 @@ def test_an_instruction_is_read_before_the_text(encoder: embed.Encoder, asking: 
 
 def test_a_fingerprint_covers_the_instruction_that_is_read(encoder: embed.Encoder, asking: embed.Encoder) -> None:
     said = ["", "Is it the heart?", "Is it the lung?"]
-    assert len({asking.fingerprint(64, instruction) for instruction in said}) == 3
-    assert len({encoder.fingerprint(64, instruction) for instruction in said}) == 1
+    assert len({asking.fingerprint(Reading(64), instruction) for instruction in said}) == 3
+    assert len({encoder.fingerprint(Reading(64), instruction) for instruction in said}) == 1
     other = replace(asking, spec=asking.spec.model_copy(update={"template": "modernbert"}))
-    assert other.fingerprint(64, said[1]) != asking.fingerprint(64, said[1])
-    assert other.fingerprint(64) == asking.fingerprint(64) == encoder.fingerprint(64)  # nothing but the bare text
+    assert other.fingerprint(Reading(64), said[1]) != asking.fingerprint(Reading(64), said[1])
+    assert (
+        other.fingerprint(Reading(64)) == asking.fingerprint(Reading(64)) == encoder.fingerprint(Reading(64))
+    )  # nothing but the bare text
 
 
 def test_an_instruction_takes_its_share_of_the_context(
@@ -155,15 +160,15 @@ def test_an_instruction_takes_its_share_of_the_context(
 ) -> None:
     said = "Is it the heart?"
     taken = embed.instruction_tokens(asking, said)
-    assert taken == len(encoder.tokenizer.encode(f"Instruct: {said}\nQuery:\n", add_special_tokens=False).ids) > 5
+    assert taken == len(encoder.tokenizer.fast.encode(f"Instruct: {said}\nQuery:\n", add_special_tokens=False).ids) > 5
     assert embed.instruction_tokens(encoder, said) == embed.instruction_tokens(asking, "") == 0
     texts = frame(["x " * 900, "x " * 901])
-    assert embed.embed(texts, asking, tmp_path, taken + 10, said).total_tokens == 2 * (taken + 10)
-    long, longer = embed.lookup(texts["text_sha256"].to_list(), asking, tmp_path, taken + 10, said)
+    assert embed.embed(texts, asking, tmp_path, Reading(taken + 10), said).total_tokens == 2 * (taken + 10)
+    long, longer = embed.lookup(texts["text_sha256"].to_list(), asking, tmp_path, Reading(taken + 10), said)
     assert np.array_equal(long, longer)  # both are cut after the same token
-    embed.embed(texts, asking, tmp_path, taken + 3, said)
+    embed.embed(texts, asking, tmp_path, Reading(taken + 3), said)
     with pytest.raises(InputError, match=f"instruction of {taken + 2} tokens leaves no room for a text"):
-        embed.embed(texts, asking, tmp_path, taken + 2, said)
+        embed.embed(texts, asking, tmp_path, Reading(taken + 2), said)
 
 
 def test_labels_are_embedded_under_their_tasks_instruction(
@@ -174,32 +179,32 @@ def test_labels_are_embedded_under_their_tasks_instruction(
     rows = [("b", second), ("a", first), ("c", first), ("b", first), ("a", third), ("a", first)]
     labels = pl.DataFrame(rows, schema=["task", "text_sha256"], orient="row")
     wording = {"a": "Is it the heart?", "b": "Is it the lung?", "c": "Is it the heart?", "d": "Not asked"}
-    done = embed.embed_labels(labels, texts, asking, tmp_path, 64, wording)
+    done = embed.embed_labels(labels, texts, asking, tmp_path, Reading(64), wording)
     assert (done.texts, done.reused) == (4, 0)  # first and third for a and c, first and second for b
-    assert embed.embed_labels(labels, texts, asking, tmp_path, 64, wording).reused == 4
-    found = embed.lookup_labels(labels, asking, tmp_path, 64, wording)
+    assert embed.embed_labels(labels, texts, asking, tmp_path, Reading(64), wording).reused == 4
+    found = embed.lookup_labels(labels, asking, tmp_path, Reading(64), wording)
     for (task, key), vector in zip(rows, found, strict=True):
-        assert np.array_equal(vector, embed.lookup([key], asking, tmp_path, 64, wording[task])[0])
+        assert np.array_equal(vector, embed.lookup([key], asking, tmp_path, Reading(64), wording[task])[0])
     assert np.array_equal(found[1], found[2])
     assert np.abs(found[1] - found[3]).max() > 1e-3
-    plain = embed.embed_labels(labels, texts, encoder, tmp_path, 64, wording)
+    plain = embed.embed_labels(labels, texts, encoder, tmp_path, Reading(64), wording)
     assert (plain.texts, plain.reused) == (3, 0)  # an encoder that reads no instruction reads each text once
-    bare = embed.lookup_labels(labels, encoder, tmp_path, 64, wording)
+    bare = embed.lookup_labels(labels, encoder, tmp_path, Reading(64), wording)
     assert np.array_equal(bare[1], bare[3])
-    assert np.array_equal(bare, embed.lookup(labels["text_sha256"].to_list(), encoder, tmp_path, 64))
+    assert np.array_equal(bare, embed.lookup(labels["text_sha256"].to_list(), encoder, tmp_path, Reading(64)))
 
 
 def test_labels_without_rows_or_without_wording(encoder: embed.Encoder, tmp_path: Path) -> None:
     texts = frame(TEXTS[:1])
     labels = texts.select("text_sha256", task=pl.lit("anemia"))
     with pytest.raises(InputError, match="task 'anemia' has no instruction; did you mean 'anaemia'"):
-        embed.embed_labels(labels, texts, encoder, tmp_path, 64, {"anaemia": ""})
-    assert embed.embed_labels(labels.clear(), texts, encoder, tmp_path, 64, {}).texts == 0
-    assert embed.lookup_labels(labels.clear(), encoder, tmp_path, 64, {}).shape == (0, 384)
+        embed.embed_labels(labels, texts, encoder, tmp_path, Reading(64), {"anaemia": ""})
+    assert embed.embed_labels(labels.clear(), texts, encoder, tmp_path, Reading(64), {}).texts == 0
+    assert embed.lookup_labels(labels.clear(), encoder, tmp_path, Reading(64), {}).shape == (0, 384)
 
 
 def test_a_row_of_an_unknown_template_is_named(tmp_path: Path) -> None:
-    row = "{package: y, folder: m, weights_sha256: z, dimension: 1, context: 9, pooling: mean, normalise: true"
+    row = "{dimension: 1, context: 9, attention: bidirectional, pooling: mean, normalise: true, dtype: float32"
     path = tmp_path / "models.yml"
     path.write_text(f"x: {row}, title: X, template: qwn}}\n")
     with pytest.raises(InputError, match=r"encoder 'x', template: .* did you mean 'qwen'"):

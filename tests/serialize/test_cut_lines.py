@@ -34,7 +34,7 @@ def texts() -> list[list[str]]:
 def tokenizer(family: str, size: int) -> Tokenizer:
     """Learn a vocabulary on the texts themselves; a large one holds whole words and what surrounds them."""
     if family == "minilm":
-        found = Tokenizer.from_str(load_encoder("minilm").tokenizer.to_str())  # a copy: it is told not to truncate
+        found = Tokenizer.from_str(load_encoder("minilm").tokenizer.fast.to_str())  # a copy: it is told not to truncate
         found.no_truncation()
         return found
     made = Tokenizer(MODELS[family]())

@@ -1,0 +1,231 @@
+"""Any encoder on the library's own classes: attention one way or both, adapters merged, no remote code.
+
+A batch reaches the model in one of three layouts. All give each text the vector that it has alone:
+
+- **causal models**: padded on the right, no mask. A token reads what stands before it, so padding behind a text
+  cannot reach it, and without a mask the fastest attention kernels may run.
+- **bidirectional models on a GPU**: packed end to end, each text attending to itself alone (`packed_attention`).
+- **all others**: padded, with a mask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch.nn.functional import scaled_dot_product_attention
+
+from ehrbook.embed.pooling import pooling_weights
+from ehrbook.embed.spec import EncoderSpec
+
+# token ids of each row, and how many tokens of each pooling leaves out -> vectors (n, dimension), not normalised
+Encode = Callable[[Sequence[NDArray[np.int32]], Sequence[int]], NDArray[np.float32]]
+PACKED = "ehrbook_packed"
+CAN_PACK = {"bert", "llama", "qwen2", "qwen3"}  # these hand unknown keywords through to the attention function
+
+
+def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Any:
+    """Load a model for evaluation, attention set as ``spec`` says, each adapter merged on top of the one before.
+
+    Weights are read as data only: safetensors, or torch files without arbitrary objects. bfloat16 models merge their
+    adapters in it too, as the reference code does.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config.is_causal = spec.attention == "causal"  # the library's decoders read both ways without it
+    model = transformers.AutoModel.from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=False,
+        dtype=getattr(torch, spec.dtype),
+        attn_implementation="eager" if config.model_type == "deberta-v2" else "sdpa",
+    )
+    for adapter in adapters:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+    return model.to(device).eval()
+
+
+def load_encode(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Encode:
+    """Load a model and return its way from token ids to vectors, in the layout that suits it."""
+    model = load_model(folder, adapters, spec, device)
+    packs = spec.attention == "bidirectional" and device != "cpu" and model.config.model_type in CAN_PACK
+    return encode_packed(model, spec) if packs else encode_padded(model, spec)
+
+
+def encode_padded(model: Any, spec: EncoderSpec) -> Encode:
+    """Return the way through padded batches: with a mask, or without one where the model is causal."""
+
+    def encode(rows: Sequence[NDArray[np.int32]], skip: Sequence[int]) -> NDArray[np.float32]:
+        lengths = [len(row) for row in rows]
+        # The study padded nearly every chunk to the encoder's whole context, and averaged over it.
+        width = spec.context if spec.pooling == "padded_mean" else max(lengths)
+        tokens = torch.zeros((len(rows), width), dtype=torch.long)
+        for place, row in enumerate(rows):
+            tokens[place, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
+        mask = None
+        if spec.attention == "bidirectional":
+            mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long().to(model.device)
+        with torch.inference_mode(), _precision(model):
+            states = model(input_ids=tokens.to(model.device), attention_mask=mask, **_no_cache(model))[0]
+            if spec.pooling == "last":
+                vectors = states[torch.arange(len(rows)), torch.tensor(lengths) - 1]
+            else:
+                weights = torch.from_numpy(pooling_weights(lengths, skip, spec.pooling, width)).to(model.device)
+                vectors = (weights[:, None].to(_wide(states)) @ states.to(_wide(states)))[:, 0]
+        return _numpy(vectors)
+
+    return encode
+
+
+def encode_packed(model: Any, spec: EncoderSpec) -> Encode:
+    """Return the way through packed batches: all tokens in one row, no padding, attention within each text."""
+    transformers.AttentionInterface.register(PACKED, packed_attention)
+    model.set_attn_implementation(PACKED)  # no mask is made for an attention function that the library does not know
+
+    def encode(rows: Sequence[NDArray[np.int32]], skip: Sequence[int]) -> NDArray[np.float32]:
+        lengths = torch.tensor([len(row) for row in rows])
+        ends = torch.cumsum(lengths, 0)
+        tokens = torch.from_numpy(np.concatenate(rows).astype(np.int64))
+        starts = torch.repeat_interleave(ends - lengths, lengths)
+        with torch.inference_mode(), _precision(model):
+            states = model(
+                input_ids=tokens[None].to(model.device),
+                position_ids=(torch.arange(len(tokens)) - starts)[None].to(model.device),
+                ends=torch.nn.functional.pad(ends, (1, 0)).to(torch.int32).to(model.device),
+                longest=int(lengths.max()),
+                causal=spec.attention == "causal",
+                **_no_cache(model),
+            )[0][0]
+            if spec.pooling == "last":
+                vectors = states[(ends - 1).to(model.device)]
+            else:
+                each = [pooling_weights([n], [s], spec.pooling)[0] for n, s in zip(lengths.tolist(), skip, strict=True)]
+                weights = torch.from_numpy(np.concatenate(each)).to(model.device)[:, None]
+                row = torch.repeat_interleave(torch.arange(len(rows)), lengths).to(model.device)
+                vectors = torch.zeros((len(rows), states.shape[1]), dtype=_wide(states), device=model.device)
+                vectors.index_add_(0, row, states.to(vectors.dtype) * weights)
+        return _numpy(vectors)
+
+    return encode
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    ends: torch.Tensor,
+    longest: int,
+    causal: bool,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each text of a packed row: query (1, heads, tokens, width), ``ends`` (texts + 1,) int32.
+
+    Position ids alone would not do: under the library's own attention, packed texts read each other as soon as a
+    model reads both ways. On a GPU this is torch's variable-length kernel; elsewhere one text after the other.
+    """
+    shared = query.shape[1] != key.shape[1]
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        flat_query, flat_key, flat_value = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
+        out = varlen_attn(
+            flat_query,
+            flat_key,
+            flat_value,
+            ends,
+            ends,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=(-1, 0) if causal else (-1, -1),
+            enable_gqa=shared,
+            num_splits=1,  # the same vector whatever else is in the batch
+        )
+        assert isinstance(out, torch.Tensor)
+        return out[None], None
+    borders = ends.tolist()
+    texts = [slice(start, stop) for start, stop in pairwise(borders)]
+    parts = [
+        scaled_dot_product_attention(
+            query[:, :, text],
+            key[:, :, text],
+            value[:, :, text],
+            scale=scaling,
+            is_causal=causal,
+            enable_gqa=shared,
+        )
+        for text in texts
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _no_cache(model: Any) -> dict[str, bool]:
+    """Spare a decoder the keys and values that it would keep for a next token."""
+    return {"use_cache": False} if getattr(model.config, "use_cache", None) is not None else {}
+
+
+def _wide(states: torch.Tensor) -> torch.dtype:
+    """Pool in float32 at least: a mean of thousands of bfloat16 numbers would lose what little they have."""
+    return states.dtype if states.dtype == torch.float64 else torch.float32
+
+
+def _numpy(vectors: torch.Tensor) -> NDArray[Any]:
+    found: NDArray[Any] = vectors.to(_wide(vectors)).cpu().numpy()
+    return found
+
+
+def _precision(model: Any) -> AbstractContextManager[None]:
+    """Choose torch's way through float32 products on this processor, for the time of one batch."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        return nullcontext()
+    return _matmul_precision(fastest_exact_precision())
+
+
+@cache
+def fastest_exact_precision() -> str:
+    """Measure, once, whether torch's "medium" float32 products are faster here and still float32; "highest" if not.
+
+    On some processors "medium" takes another library that is 1.7 times as fast and as exact, on others a slower one,
+    and on some it computes in bfloat16, which is not exact (``benchmarks/embed.csv``).
+    """
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, generator=generator) for size in ((2048, 384), (384, 1536)))
+    exact = left.double() @ right.double()
+    seconds = {}
+    for precision in ("highest", "medium"):
+        with _matmul_precision(precision):
+            rounds = []
+            for _ in range(6):
+                started = time.perf_counter()
+                product = left @ right
+                rounds.append(time.perf_counter() - started)
+        if (product - exact).abs().max() / exact.abs().max() < 1e-6:
+            seconds[precision] = min(rounds)
+    return "medium" if seconds.get("medium", 1e9) < 0.9 * seconds["highest"] else "highest"
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
