@@ -39,6 +39,7 @@ class Encoder:
     engine: str
     device: str
     paper_faithful: bool = False
+    asked: tuple[str, str, Dtype | None, bool] = ("", "", None, False)  # what a worker gives `load_encoder`
 
     @cached_property
     def encode(self) -> Encode:
@@ -130,7 +131,14 @@ def load_encoder(
     device = device or _device()
     engine = engine or ("openvino" if graph and device == "cpu" and spec.dtype != "float64" else "torch")
     return Encoder(
-        spec, tuple(folders), files_sha256, open_tokenizer(folders[0], spec.lower_case), engine, device, paper_faithful
+        spec,
+        tuple(folders),
+        files_sha256,
+        open_tokenizer(folders[0], spec.lower_case),
+        engine,
+        device,
+        paper_faithful,
+        (name, model_folder, dtype, paper_faithful),
     )
 
 
