@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 import polars as pl
-from sklearn.metrics import roc_auc_score
 
 from ehrbook.data import SPLITS
 from ehrbook.tasks.definitions import Task
@@ -65,6 +64,8 @@ def oracle_auroc(labels: pl.DataFrame, oracle: pl.DataFrame, tasks: dict[str, Ta
     ``labels`` and ``oracle`` are tables of `ehrbook.data.schema`; each label is looked up by subject, time and task.
     Columns: task, title, group, labels, positives, oracle_auroc (missing without both classes, or without an oracle).
     """
+    from sklearn.metrics import roc_auc_score  # most of a second and 60 MiB, which other stations need not spend
+
     known = labels.join(oracle.unique(["subject_id", "prediction_time", "task"]), on=[*_KEY, "task"], how="left")
     rows = []
     for name, task in tasks.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from ehrbook.data.synthetic.subjects import DAY, Subjects
 from ehrbook.data.synthetic.visits import Stays, Visits
@@ -67,6 +66,8 @@ def draw_panels(visits: Visits, stays: Stays, density: float, random: np.random.
 
 def measure(subjects: Subjects, visits: Visits, panels: Panels, world: World, random: np.random.Generator) -> Results:
     """Measure at every panel: each subject's panels in turn, all subjects at once."""
+    from scipy.special import ndtr  # a quarter of a second, which readers of other data need not spend
+
     things = list(world["measurements"].values())
     recorded = _recorded(visits, panels, things, random)
     void = recorded & (random.random(recorded.shape) < VOID)
