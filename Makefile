@@ -29,6 +29,8 @@ bench: .venv/installed  ## measure this machine and write benchmarks/*.csv
 	@$(BIN)/python -m benchmarks.embed
 	@$(BIN)/python -m benchmarks.cohort
 	@$(BIN)/python -m benchmarks.serialize
+	@$(BIN)/python -m benchmarks.store
+	@if command -v nvidia-smi >/dev/null; then $(BIN)/python -m benchmarks.gpu; fi
 
 clean:  ## remove the environment and everything that runs have made
 	rm -rf .venv build *.egg-info

@@ -1,26 +1,30 @@
-"""How fast are texts embedded? Three ways side by side in one process: python -m benchmarks.embed
+"""How fast are texts embedded on a processor? Ways side by side in one run: python -m benchmarks.embed
 
-The corpus is made here: log-normal lengths, words from a fixed list, as skewed as records are. Variants alternate
-over rounds and the median counts, since machines are noisy; the ratio to the loop is what travels.
+Two corpora: made texts with lengths as skewed as whole records (the generator is below), and texts of the demo book.
+Every way has a process of its own, so that memory can be told apart; they take turns, in reversed order every other
+round, and the median counts, since machines are noisy. The ratio to sentence-transformers is what travels.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import datetime
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ehrbook.embed import Encoder, budget_batches, encode_batch, fixed_batches, load_encoder, padding_share, tokenize
-
-TEXTS, CONTEXT, ROUNDS = 160, 512, 3
+CONTEXT, ROUNDS, THREADS = 512, 4, 2
+OUT = Path(__file__).with_suffix(".csv")
 WORDS = [
     "heart failure",
     "glucose",
@@ -33,85 +37,235 @@ WORDS = [
     "139",
     "mg/dL",
 ]
-OUT = Path(__file__).with_suffix(".csv")
 
 
-def corpus() -> list[str]:
-    """Make texts with lengths as skewed as records: median about 150 words, a long tail."""
+def skewed_texts(texts: int) -> list[str]:
+    """Make texts with lengths as skewed as records: log-normal, median about 150 words, a long tail."""
     random = np.random.default_rng(1)
-    lengths = np.clip(random.lognormal(5.0, 0.9, TEXTS), 10, 2000).astype(int)
+    lengths = np.clip(random.lognormal(5.0, 0.9, texts), 10, 2000).astype(int)
     return [" ".join(random.choice(WORDS, length)) for length in lengths]
 
 
-def encode(ids: list[list[int]], batches: list[list[int]], encoder: Encoder) -> np.ndarray:
-    """Encode the batches and return the vectors in the order of the texts."""
-    vectors = np.empty((len(ids), encoder.spec.dimension), dtype=np.float32)
-    for batch in batches:
-        vectors[batch] = encode_batch([ids[place] for place in batch], encoder)
-    return vectors
+def demo_texts(texts: int) -> list[str]:
+    """Take a random sample of the texts that the demo book embeds."""
+    from ehrbook.data import load_cohort
+    from ehrbook.serialize import write_texts
+    from ehrbook.tasks import load_tasks, make_labels, sample_labels
+
+    cohort = load_cohort("synthetic", subjects=360, seed=7)
+    labels, _ = make_labels(cohort.records, cohort.codes, load_tasks(), cohort.labels)
+    times = sample_labels(labels, 1, seed=7)
+    written, _ = write_texts(cohort.records, cohort.codes, times, "list", context=CONTEXT)
+    return written["text"].sample(texts, seed=1).to_list()
 
 
-def one_by_one(ids: list[list[int]], encoder: Encoder) -> np.ndarray:
-    """Encode each text alone in float64: what every variant is compared with."""
-    encoder.model.double()
-    found = np.concatenate([encode_batch([text], encoder) for text in ids])
-    encoder.model.float()
-    return found
+def sentence_transformers(texts: list[str]) -> Callable[[], np.ndarray]:
+    """Encode as sentence-transformers does unless told otherwise, at the model's whole context."""
+    from sentence_transformers import SentenceTransformer
+
+    from ehrbook.embed import load_encoder
+
+    model = SentenceTransformer(str(load_encoder("minilm").folders[0]), device="cpu")
+    model.max_seq_length = CONTEXT
+    return lambda: model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
 
 
-def main() -> None:
-    """Measure, print and write benchmarks/embed.csv."""
+def padded_loop(texts: list[str]) -> Callable[[], np.ndarray]:
+    """Encode as people write it by hand: 32 texts as they come, padded to the longest, mean under the mask."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from ehrbook.embed import load_encoder
+
+    folder = load_encoder("minilm").folders[0]
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+    def run() -> np.ndarray:
+        found = []
+        for start in range(0, len(texts), 32):
+            batch = tokenizer(
+                texts[start : start + 32], padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                states, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+                means = (states * mask).sum(1) / mask.sum(1)
+                found.append(torch.nn.functional.normalize(means, dim=1).numpy())
+        return np.concatenate(found)
+
+    return run
+
+
+def ours(engine: str, dtype: str) -> Callable[[list[str]], Callable[[], np.ndarray]]:
+    """Encode as the book does, with one of its engines."""
+
+    def prepare(texts: list[str]) -> Callable[[], np.ndarray]:
+        from ehrbook.embed import TOKEN_BUDGET, Reading, load_encoder, read_texts
+        from ehrbook.embed.engine import encode_rows
+
+        encoder = load_encoder("minilm", dtype=dtype, engine=engine)
+        return lambda: encode_rows(read_texts(texts, encoder, Reading(CONTEXT)), encoder, TOKEN_BUDGET)[0]
+
+    return prepare
+
+
+WAYS: dict[str, Callable[[list[str]], Callable[[], np.ndarray]]] = {
+    "sentence-transformers": sentence_transformers,
+    "the loop people write": padded_loop,
+    "ours, torch float32": ours("torch", "float32"),
+    "ours, torch bfloat16": ours("torch", "bfloat16"),
+    "ours, OpenVINO float32 (default)": ours("openvino", "float32"),
+    "ours, OpenVINO bfloat16": ours("openvino", "bfloat16"),
+}
+
+
+def serve(way: str, texts: list[str], pipe: Connection) -> None:
+    """Run one way whenever asked: the first time for its vectors, then for wall and CPU seconds and peak MiB."""
+    started = time.perf_counter()
+    run = WAYS[way](texts)
+    run_one = WAYS[way](texts[:1])
+    run_one()
+    ready = time.perf_counter() - started
+    pipe.send((run(), ready))
+    while pipe.recv():
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        pipe.send((time.perf_counter() - wall, time.process_time() - cpu, peak_mib()))
+
+
+def peak_mib() -> float:
+    """Return the peak resident memory of this process in MiB; getrusage would begin with its parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return (
+            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+
+
+def exact_vectors(texts: list[str]) -> np.ndarray:
+    """Encode each text alone in float64: what every way is compared with."""
+    from ehrbook.embed import encode_batch, load_encoder, tokenize
+
+    encoder = load_encoder("minilm", dtype="float64")
+    return np.concatenate([encode_batch([ids], encoder) for ids in tokenize(texts, encoder, CONTEXT)])
+
+
+def measure(corpus: str, texts: list[str]) -> list[dict[str, object]]:
+    """Let all ways take turns on the same texts and return a row for each."""
+    from ehrbook.embed import count_tokens, load_encoder
+
     encoder = load_encoder("minilm")
-    ids = tokenize(corpus(), encoder, CONTEXT)
-    lengths = np.array([len(text) for text in ids])
-    loop, ours = fixed_batches(len(ids), 32), budget_batches(lengths)
-    variants: dict[str, tuple[list[list[int]], str]] = {
-        "32 texts as they come": (loop, "highest"),
-        "sorted, under a token budget": (ours, "highest"),
-        "the same, medium precision": (ours, "medium"),
-    }
-    exact = one_by_one(ids, encoder)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-    gap = {}
-    for turn in range(ROUNDS + 1):  # the first round warms up
-        for name, (batches, precision) in variants.items():
-            torch.set_float32_matmul_precision(precision)
-            cpu, wall = clock(lambda batches=batches: encode(ids, batches, encoder))
-            if turn:
-                seconds[name].append((cpu, wall))
-            else:
-                gap[name] = float(1 - (encode(ids, batches, encoder) * exact).sum(axis=1).min())
+    tokens = int(count_tokens(texts, encoder, CONTEXT).sum())
+    exact = exact_vectors(texts)
+    spawn = multiprocessing.get_context("spawn")
+    pipes, processes, gaps, ready = {}, [], {}, {}
+    for way in WAYS:  # one after the other, so that getting ready is timed alone
+        pipes[way], far_end = spawn.Pipe()
+        processes.append(spawn.Process(target=serve, args=(way, texts, far_end)))
+        processes[-1].start()
+        vectors, ready[way] = pipes[way].recv()
+        gaps[way] = float(1 - (vectors * exact).sum(axis=1).min())
+    seconds: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
+    for turn in range(ROUNDS):
+        for way in list(WAYS) if turn % 2 == 0 else reversed(WAYS):
+            pipes[way].send(True)
+            seconds[way].append(pipes[way].recv())
+    for pipe, process in zip(pipes.values(), processes, strict=True):
+        pipe.send(False)
+        process.join()
     rows = []
-    base = statistics.median(cpu for cpu, _ in seconds["32 texts as they come"])
-    for name, (batches, _) in variants.items():
-        cpu = statistics.median(pair[0] for pair in seconds[name])
-        wall = statistics.median(pair[1] for pair in seconds[name])
+    base_wall, base_cpu = (statistics.median(s[i] for s in seconds["sentence-transformers"]) for i in (0, 1))
+    for way in WAYS:
+        wall, cpu, mib = (statistics.median(s[i] for s in seconds[way]) for i in (0, 1, 2))
         rows.append(
             {
                 "date": datetime.date.today().isoformat(),
-                "machine": f"{processor()}, {torch.get_num_threads()} threads",
-                "variant": name,
-                "tokens": int(lengths.sum()),
-                "padding_share": round(padding_share(lengths, batches), 3),
+                "machine": f"{processor()}, {THREADS} threads",
+                "corpus": corpus,
+                "variant": way,
+                "texts": len(texts),
+                "tokens": tokens,
                 "cpu_seconds": round(cpu, 2),
                 "wall_seconds": round(wall, 2),
-                "tokens_per_cpu_second": round(int(lengths.sum()) / cpu),
-                "ratio_to_loop": round(base / cpu, 2),
-                "largest_cosine_gap": f"{gap[name]:.1e}",
+                "tokens_per_cpu_second": round(tokens / cpu),
+                "ratio_cpu": round(base_cpu / cpu, 2),
+                "ratio_wall": round(base_wall / wall, 2),
+                "peak_mib": round(mib),
+                "ready_seconds": round(ready[way], 2),
+                "largest_cosine_gap": f"{max(gaps[way], 0):.1e}",
             }
         )
-        print(rows[-1])
-    with OUT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        print(rows[-1], flush=True)
+    return rows
 
 
-def clock(work: Callable[[], object]) -> tuple[float, float]:
-    """Return CPU and wall seconds of ``work``."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
+def stages(texts: list[str]) -> list[dict[str, object]]:
+    """Time the stages of the default way one by one, in CPU seconds: the median of some rounds."""
+    from ehrbook.embed import TOKEN_BUDGET, Reading, VectorStore, budget_batches, load_encoder, read_texts
+    from ehrbook.embed.bert_graph import load_graph
+    from ehrbook.embed.pooling import normalised, pooling_weights
+    from ehrbook.serialize import text_key
+
+    encoder = load_encoder("minilm")
+    states_of = load_graph(encoder.folders[0])
+    keys = [text_key(text) for text in texts]
+    seconds: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        clock = Clock(seconds)
+        rows = read_texts(texts, encoder, Reading(CONTEXT))
+        clock.stop("cut into tokens")
+        lengths = np.array([len(row) for row in rows.ids])
+        batches = budget_batches(lengths, TOKEN_BUDGET)
+        clock.stop("sort into batches")
+        vectors = np.empty((len(texts), encoder.spec.dimension), dtype=np.float32)
+        for batch in batches:
+            width = lengths[batch].max()
+            ids = np.zeros((len(batch), width), dtype=np.int32)
+            for place, row in enumerate(batch):
+                ids[place, : lengths[row]] = rows.ids[row]
+            mask = (np.arange(width) < lengths[batch][:, None]).astype(np.float32)
+            clock.stop("sort into batches")
+            states = states_of(ids, mask)
+            clock.stop("run the model")
+            weights = pooling_weights(lengths[batch].tolist(), [0] * len(batch), "mean", int(width))
+            vectors[batch] = normalised((weights[:, None] @ states)[:, 0])
+            clock.stop("pool and scale")
+        with tempfile.TemporaryDirectory() as folder:
+            store = VectorStore(Path(folder), "all", encoder.spec.dimension)
+            store.append(keys, lengths.tolist(), vectors)
+            store.lookup(keys)
+        clock.stop("write and look up")
+        clock.end_round()
+    medians = {stage: statistics.median(found) for stage, found in seconds.items()}
+    whole = sum(medians.values())
+    return [
+        {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{processor()}, {THREADS} threads",
+            "stage": stage,
+            "cpu_seconds": round(found, 3),
+            "share": round(found / whole, 4),
+        }
+        for stage, found in medians.items()
+    ]
+
+
+class Clock:
+    """Adds up CPU seconds by stage, round by round."""
+
+    def __init__(self, seconds: dict[str, list[float]]) -> None:
+        self.seconds, self.now, self.last = seconds, dict[str, float](), time.process_time()
+
+    def stop(self, stage: str) -> None:
+        """Give the time since the last stop to ``stage``."""
+        moment = time.process_time()
+        self.now[stage] = self.now.get(stage, 0) + moment - self.last
+        self.last = moment
+
+    def end_round(self) -> None:
+        """Keep the sums of this round."""
+        for stage, found in self.now.items():
+            self.seconds.setdefault(stage, []).append(found)
 
 
 def processor() -> str:
@@ -119,6 +273,25 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{named[0] if named else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    """Measure, print and write benchmarks/embed.csv and embed-stages.csv."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=160, help="texts of each corpus")
+    texts = parser.parse_args().texts
+    os.environ |= {"OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    demo = demo_texts(texts)
+    write(measure("skewed", skewed_texts(texts)) + measure("demo", demo), OUT)
+    write(stages(demo), OUT.with_name("embed-stages.csv"))
+
+
+def write(rows: list[dict[str, object]], path: Path) -> None:
+    """Write rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,27 @@ from ehrbook.errors import ChapterError, InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
+models = typer.Typer(no_args_is_help=True, help="The encoders: which there are, and whether one works here.")
+app.add_typer(models, name="models")
+
+ModelFolder = Annotated[str, typer.Option(help="The folder that holds folders of weights, if not the hub's cache.")]
 ProfileName = Annotated[str, typer.Option(help="A file of profiles/, without .yml.")]
 Data = Annotated[str, typer.Option(help="The data folder, for a profile that needs one.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a parameter: key=value. Repeatable.")]
 
 
-def _overrides(data: str, settings: list[str] | None) -> dict[str, str]:
-    overrides = {}
+def _pairs(settings: list[str] | None, option: str, example: str) -> dict[str, str]:
+    pairs = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--set {setting}: write key=value, for example --set context=128")
-        overrides[key.strip()] = value
+            raise InputError(f"{option} {setting}: write key=value, for example {option} {example}")
+        pairs[key.strip()] = value
+    return pairs
+
+
+def _overrides(data: str, settings: list[str] | None) -> dict[str, str]:
+    overrides = _pairs(settings, "--set", "context=128")
     if data:
         overrides["data"] = json.dumps(str(Path(data).expanduser()), ensure_ascii=False)  # quoted, as YAML wants it
     return overrides
@@ -61,6 +70,26 @@ def chapter(slug: str, profile: ProfileName = "demo", data: Data = "", settings:
     chosen = load_profile(profile, _overrides(data, settings))
     with only_run(build_folder(chosen, Path.cwd())):
         run_chapters(chosen, Path.cwd(), only=slug)
+
+
+@app.command()
+def embed(
+    profile: ProfileName = "demo",
+    data: Data = "",
+    settings: Settings = None,
+    on: Annotated[str, typer.Option(help="here, ray or slurm.")] = "here",
+    workers: Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")] = 1,
+    slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be embedded, and stop.")] = False,
+    contexts: Annotated[bool, typer.Option("--contexts", help="Those of the scaling chapter too.")] = False,
+) -> None:
+    """Embed the texts of a profile, on one machine or many; the chapters find the vectors."""
+    from ehrbook.book.profile import load_profile
+    from ehrbook.book.vectors import embed_profile
+    from ehrbook.embed import Workers
+
+    who = Workers(on, workers, _pairs(slurm, "--slurm", "partition=gpu"))
+    print(embed_profile(load_profile(profile, _overrides(data, settings)), Path.cwd(), who, contexts, plan))
 
 
 @app.command()
@@ -109,6 +138,29 @@ def synthesize(
 
     write_cohort(folder, subjects, seed, events, [0.4, 0.2, 0.4], workers)
     print(f"{folder}: {subjects:,} subjects; what the oracle knows is in {folder / 'oracle'}, never part of a record")
+
+
+@models.command("list")
+def models_list(model_folder: ModelFolder = "") -> None:
+    """List the encoders, and whether the weights of each are on this machine."""
+    from ehrbook.book.models import list_models
+
+    print(list_models(model_folder))
+
+
+@models.command("check")
+def models_check(
+    name: Annotated[str, typer.Argument(help="An encoder's name, or the path of a model's folder.")],
+    model_folder: ModelFolder = "",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64; the encoder's own if empty.")] = "",
+) -> None:
+    """Hold an encoder's vectors of made-up records against those of its makers' way; exit code 1 if they differ."""
+    from ehrbook.book.models import check_model
+
+    checked = check_model(name, model_folder, dtype or None)
+    print(checked)
+    if not checked.good:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -7,11 +7,13 @@ one process), `embed` (all texts of a cohort). `one_pass` is an experiment of it
 """
 
 from ehrbook.embed.batches import TOKEN_BUDGET, budget_batches, fixed_batches, padding_share
-from ehrbook.embed.embed import Embedded, embed, embed_labels, lookup, lookup_labels
+from ehrbook.embed.embed import Embedded, embed, embed_labels, lengths_of, lookup, lookup_labels
 from ehrbook.embed.encoder import Encoder, encode_batch, load_encoder
 from ehrbook.embed.spec import EncoderSpec, Reading, find_spec, load_specs
 from ehrbook.embed.store import VectorStore
 from ehrbook.embed.tokenizer import count_tokens, instruction_tokens, read_texts, readable_characters, tokenize
+from ehrbook.embed.trunks import read_trunks
+from ehrbook.embed.workers import Workers, run_plan
 
 __all__ = [
     "TOKEN_BUDGET",
@@ -20,6 +22,7 @@ __all__ = [
     "EncoderSpec",
     "Reading",
     "VectorStore",
+    "Workers",
     "budget_batches",
     "count_tokens",
     "embed",
@@ -28,12 +31,15 @@ __all__ = [
     "find_spec",
     "fixed_batches",
     "instruction_tokens",
+    "lengths_of",
     "load_encoder",
     "load_specs",
     "lookup",
     "lookup_labels",
     "padding_share",
     "read_texts",
+    "read_trunks",
     "readable_characters",
+    "run_plan",
     "tokenize",
 ]

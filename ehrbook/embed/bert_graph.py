@@ -36,6 +36,13 @@ def can_graph(config: dict[str, Any]) -> bool:
     )
 
 
+def numpy_reads(weights: Path) -> bool:
+    """Tell whether numpy has all number types of a safetensors file; it lacks bfloat16."""
+    with weights.open("rb") as file:
+        header = min(int.from_bytes(file.read(8), "little"), weights.stat().st_size)
+        return b'"BF16"' not in file.read(header)
+
+
 def load_graph(folder: Path, bfloat16: bool = False) -> States:
     """Return a function from token ids (n, tokens) and mask (n, tokens; 1 is a token) to states (n, tokens, hidden).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ehrbook.embed.encoder import Encoder
-from ehrbook.embed.engine import describe, estimate_seconds, run_units
+from ehrbook.embed.engine import describe, estimate_seconds
 from ehrbook.embed.plan import Plan, make_plan
 from ehrbook.embed.spec import Reading
 from ehrbook.embed.store import VectorStore
+from ehrbook.embed.workers import HERE, Workers, run_plan
 from ehrbook.errors import InputError, nearest
 
 
@@ -45,7 +47,7 @@ def embed(
     Two cold runs write the same bytes. Raises `InputError` for a reading that the encoder cannot do.
     """
     keys = texts.lazy().select("text_sha256").collect()["text_sha256"]
-    return _embed({encoder.read(instruction): keys}, texts, encoder, store, reading)
+    return _embed({encoder.read(instruction): keys}, texts, encoder, store, reading, HERE)
 
 
 def embed_labels(
@@ -55,6 +57,7 @@ def embed_labels(
     store: Path,
     reading: Reading,
     wording: dict[str, str],
+    workers: Workers = HERE,
 ) -> Embedded:
     """Embed the text of each label (columns task, text_sha256) under its task's instruction.
 
@@ -62,8 +65,7 @@ def embed_labels(
     vectors: an encoder that takes none embeds a text once for all of them. Raises `InputError` as `embed` does, and
     for a task without wording.
     """
-    asked = {said: part["text_sha256"] for said, part in by_instruction(labels, encoder, wording)}
-    return _embed(asked, texts, encoder, store, reading)
+    return _embed(asked_by(labels, encoder, wording), texts, encoder, store, reading, workers)
 
 
 def _embed(
@@ -72,13 +74,16 @@ def _embed(
     encoder: Encoder,
     store: Path,
     reading: Reading,
+    workers: Workers,
 ) -> Embedded:
     started = time.monotonic()
     with planned(asked, texts, encoder, store, reading) as plan:
-        print(describe(plan, encoder, estimate_seconds(plan, encoder)), file=sys.stderr)
+        # An estimate loads the weights, which other workers would not share and a login node may not hold.
+        seconds = estimate_seconds(plan, encoder) if workers == HERE else None
+        print(describe(plan, encoder, seconds), file=sys.stderr)
         title = f"embedding at {reading.context}"
         with tqdm(total=plan.new_tokens, desc=title, unit="token", unit_scale=True) as bar:
-            run_units(plan, range(len(plan.units)), encoder, reading, store, bar.update)
+            run_plan(plan, encoder, reading, store, workers, bar.update)
     return finish(plan, encoder, store, reading, time.monotonic() - started)
 
 
@@ -90,9 +95,16 @@ def planned(
     store: Path,
     reading: Reading,
 ) -> Iterator[Plan]:
-    """Make a plan beside the vectors and take it away in the end; what a killed run left of one is removed."""
-    folder = store / "plan"
-    shutil.rmtree(folder, ignore_errors=True)
+    """Make a plan beside the vectors and take it away in the end; what a killed run left is removed.
+
+    Each has a name of its own: a job that outlives its run would read the tokens of another plan otherwise.
+    """
+    for left in store.glob("plan-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for part in store.glob("*/*.part"):
+        part.unlink(missing_ok=True)
+    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix="plan-", dir=store))
     try:
         yield make_plan(asked, texts, encoder, reading, store, folder)
     finally:
@@ -112,7 +124,8 @@ def lookup(
 ) -> NDArray[np.float32]:
     """Return the vectors (n, dimension) of texts by their keys, in the order of ``keys``."""
     fingerprint = encoder.fingerprint(reading, instruction)
-    return VectorStore(store, fingerprint, encoder.dimension(reading), encoder.stored_dtype).lookup(keys)
+    stored = VectorStore(store, fingerprint, encoder.dimension(reading), encoder.stored_dtype).lookup(keys)
+    return stored.astype(np.float32, copy=False)
 
 
 def lookup_labels(
@@ -123,6 +136,25 @@ def lookup_labels(
     for said, part in by_instruction(labels.with_row_index("place"), encoder, wording):
         vectors[part["place"].to_numpy()] = lookup(part["text_sha256"].to_list(), encoder, store, reading, said)
     return vectors
+
+
+def asked_by(labels: pl.DataFrame, encoder: Encoder, wording: dict[str, str]) -> dict[str, pl.Series]:
+    """Map each instruction that the encoder reads to the keys of the texts that ``labels`` ask for under it."""
+    return {said: part["text_sha256"] for said, part in by_instruction(labels, encoder, wording)}
+
+
+def lengths_of(
+    labels: pl.DataFrame, encoder: Encoder, store: Path, reading: Reading, wording: dict[str, str]
+) -> NDArray[np.int64]:
+    """Return the tokens that were read of each distinct text of labels, (n,) int64, in the order of ``labels``."""
+    found = []
+    for said, part in by_instruction(labels, encoder, wording):
+        vectors = VectorStore(
+            store, encoder.fingerprint(reading, said), encoder.dimension(reading), encoder.stored_dtype
+        )
+        asked = part.select("text_sha256").unique(maintain_order=True)
+        found.append(asked.join(vectors.index, on="text_sha256", maintain_order="left")["tokens"].to_numpy())
+    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
 
 
 def by_instruction(

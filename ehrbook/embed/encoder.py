@@ -9,19 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ehrbook.embed.batches import TOKEN_BUDGET
 from ehrbook.embed.files import find_folders, hash_files, read_config
 from ehrbook.embed.pooling import normalised, pooling_weights
 from ehrbook.embed.spec import Dtype, EncoderSpec, Reading, find_spec
 from ehrbook.embed.tokenizer import Tokenizer, open_tokenizer
+from ehrbook.errors import InputError, nearest
 from ehrbook.serialize.instructions import fill, takes_instruction
 
 if TYPE_CHECKING:
     from ehrbook.embed.transformer import Encode
+
+PROBE_TOKENS = 4096
+MOST_GPU_TOKENS = 65_536  # of a batch; more gives a GPU nothing
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,27 @@ class Encoder:
 
         return load_encode(self.folders[0], self.folders[1:], self.spec, self.device)
 
+    @cached_property
+    def batch_tokens(self) -> int:
+        """How many tokens a batch may have: a fixed number on a processor, on a GPU as many as fit its memory.
+
+        There one text shows what a token takes, and four fifths of the free memory are filled.
+        """
+        if self.device == "cpu":
+            return TOKEN_BUDGET
+        import torch
+
+        length = min(PROBE_TOKENS, self.spec.context)
+        row = np.resize(np.array([*self.tokenizer.before, 1000, *self.tokenizer.after], dtype=np.int32), length)
+        self.encode([row], [0])  # loads the weights and warms up
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self.encode([row], [0])
+        each = (torch.cuda.max_memory_allocated() - held) / length
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        return int(min(MOST_GPU_TOKENS, max(length, 0.8 * free / each)))
+
     def _encode_in_graph(self) -> Encode:
         from ehrbook.embed.bert_graph import load_graph
 
@@ -62,7 +88,7 @@ class Encoder:
             for place, row in enumerate(rows):
                 ids[place, : len(row)] = row
             mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)
-            weights = pooling_weights(lengths, skip, self.spec.pooling, width)
+            weights = pooling_weights(lengths, skip, self.spec.pooling, width).astype(np.float32)
             vectors: NDArray[np.float32] = (weights[:, None] @ states_of(ids, mask))[:, 0]
             return vectors
 
@@ -123,6 +149,8 @@ def load_encoder(
     if paper_faithful:
         spec = spec.as_in_study()
     if dtype is not None:
+        if dtype not in get_args(Dtype):
+            raise InputError(f"dtype '{dtype}' does not exist; {nearest(dtype, get_args(Dtype))}")
         spec = spec.model_copy(update={"dtype": dtype})
     folders = find_folders(spec, model_folder)
     files_sha256 = hash_files(folders, spec)
@@ -145,10 +173,11 @@ def load_encoder(
 def _graph_fits(config: dict[str, object], folders: list[Path], spec: EncoderSpec) -> bool:
     if importlib.util.find_spec("openvino") is None:
         return False
-    from ehrbook.embed.bert_graph import can_graph
+    from ehrbook.embed.bert_graph import can_graph, numpy_reads
 
-    single_file = (folders[0] / "model.safetensors").exists()
-    return can_graph(config) and single_file and not spec.adapters and spec.attention == "bidirectional"
+    weights = folders[0] / "model.safetensors"
+    fits = can_graph(config) and not spec.adapters and spec.attention == "bidirectional"
+    return fits and weights.exists() and numpy_reads(weights)
 
 
 @cache
@@ -166,7 +195,17 @@ def encode_batch(
     """Return the vectors (n, dimension) of token ids, one batch at once.
 
     ``skip`` counts the tokens at the start of each row that are not the text's own. A vector depends on its own row
-    alone. The study averaged the padding of its BERT models in, so that it depended on its neighbours.
+    alone. The study averaged the padding of its BERT models in, so that it depended on its neighbours. A row without
+    tokens, the empty text of a tokenizer without special tokens, is a vector of zeros.
     """
-    vectors = encoder.encode(rows, skip if skip is not None else [0] * len(rows))
+    skip = skip if skip is not None else [0] * len(rows)
+    read = [place for place, row in enumerate(rows) if len(row)]
+    if len(read) == len(rows):
+        vectors = encoder.encode(rows, skip)
+    else:
+        vectors = np.zeros(
+            (len(rows), encoder.spec.dimension), dtype="float64" if encoder.spec.dtype == "float64" else "float32"
+        )
+        if read:
+            vectors[read] = encoder.encode([rows[place] for place in read], [skip[place] for place in read])
     return normalised(vectors) if encoder.spec.normalise else vectors

@@ -20,9 +20,6 @@ from ehrbook.embed.store import shard_path, write_shard
 from ehrbook.embed.tokenizer import Rows
 from ehrbook.errors import InputError
 
-PROBE_TOKENS = 4096
-MOST_GPU_TOKENS = 65_536  # a batch; more gives a GPU nothing
-
 
 def run_units(
     plan: Plan,
@@ -37,7 +34,7 @@ def run_units(
     ``progress`` is told the tokens of each batch that is done. A batch that does not fit into memory is halved, and
     batches stay that small. Raises `InputError` for a text that does not fit by itself.
     """
-    budget = batch_tokens(encoder)
+    budget = encoder.batch_tokens
     for number in numbers:
         texts = plan.units[number]
         keys = [plan.keys[text] for text in texts]
@@ -109,32 +106,11 @@ def join_chunks(
     return side_by_side.reshape(texts, -1)
 
 
-def batch_tokens(encoder: Encoder) -> int:
-    """Return how many tokens a batch may have: a fixed number on a processor, measured on a GPU.
-
-    There one text shows what a token takes, and four fifths of the free memory are filled.
-    """
-    if encoder.device == "cpu":
-        return TOKEN_BUDGET
-    import torch
-
-    length = min(PROBE_TOKENS, encoder.spec.context)
-    row = np.resize(np.array([*encoder.tokenizer.before, 1000, *encoder.tokenizer.after], dtype=np.int32), length)
-    encode_batch([row], encoder)  # loads the weights and warms up
-    held = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    encode_batch([row], encoder)
-    each = (torch.cuda.max_memory_allocated() - held) / length
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info()
-    return int(min(MOST_GPU_TOKENS, max(length, 0.8 * free / each)))
-
-
 def estimate_seconds(plan: Plan, encoder: Encoder) -> float | None:
     """Return about how long a plan will take in one process, by one batch of its middle unit; None for a short one."""
-    budget = TOKEN_BUDGET
-    if plan.new_tokens < 20 * budget:
+    if plan.new_tokens < 20 * TOKEN_BUDGET:
         return None
+    budget = encoder.batch_tokens
     rows = plan.rows_of(plan.units[len(plan.units) // 2])
     lengths = np.array([len(ids) for ids in rows.ids], dtype=np.int64)
     batches = budget_batches(lengths, budget)
@@ -146,10 +122,8 @@ def estimate_seconds(plan: Plan, encoder: Encoder) -> float | None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in said for words in ("out of memory", "can't allocate memory", "bad_alloc", "could not allocate")
-    )
+    signs = ("out of memory", "can't allocate memory", "bad_alloc", "could not allocate", "alloc_failed")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def _release_memory(encoder: Encoder) -> None:

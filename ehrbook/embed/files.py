@@ -83,9 +83,9 @@ def read_config(folder: Path, spec: EncoderSpec) -> dict[str, Any]:
     """Read a model's ``config.json``; raise `InputError` when it is not the model of the row."""
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not there or no JSON; download the model again") from error
+        config: dict[str, Any] = dict(json.loads(path.read_text()).items())
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not there or no JSON object; download the model again") from error
     found = config.get("hidden_size")
     if found != spec.dimension:
         raise InputError(f"{path}: hidden_size is {found}, but encoder '{spec.name}' has dimension {spec.dimension}")

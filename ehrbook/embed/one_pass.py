@@ -5,16 +5,15 @@ those that follow. Of a record written oldest first, the text at an earlier pred
 at a later one: they share a trunk. After the trunk, each prediction time has a suffix of its own (instruction, age,
 end of text) that sees the trunk up to its cut, and whose last token is the vector.
 
-Read in this order: `split_lines` and `tokenize_lines` (texts to one trunk), `plan_passes` (what a context can hold),
-`embed_passes`, `embed_each` (the same vectors one by one), `count_saved`.
+`trunks` makes the trunk of each subject. Read in this order: `plan_passes` (what a context can hold), `embed_passes`,
+`embed_each` (the same vectors one by one), `count_saved`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,57 +26,6 @@ if TYPE_CHECKING:
 # Tokens of suffixes that are read at once. With grouped heads the whole trunk is copied once a block and layer, so
 # small blocks are slow; a mask of 2,048 by 10,240 tokens takes 40 MiB in bfloat16.
 BLOCK_TOKENS = 2048
-_AGE = re.compile(r"Age: \d+ years")
-
-
-class SharedLines(NamedTuple):
-    """One trunk for the texts of a subject: its lines, how many of them each text has, and the ages each text says."""
-
-    trunk: list[str]
-    cuts: list[int]
-    ages: list[list[str]]
-
-
-def split_lines(texts: list[list[str]]) -> SharedLines:
-    """Find the trunk of one subject's texts, each a list of lines, by prediction time, the earliest first.
-
-    An age is another at each time, so lines like "Age: 61 years" are no part of the trunk: they belong into the
-    suffix. Texts must be whole, since one that is cut at a context has lost its newest lines. Raises `InputError`
-    where a text is no beginning of the next; it says the number of the line, not the line, which is of a record.
-
-    >>> split_lines([["Age: 60 years", "Male"], ["Age: 61 years", "Male", "Aspirin"]])
-    SharedLines(trunk=['Male', 'Aspirin'], cuts=[1, 2], ages=[['Age: 60 years'], ['Age: 61 years']])
-    """
-    shared = SharedLines([], [], [])
-    for number, lines in enumerate(texts, start=1):
-        places = [place for place, line in enumerate(lines) if not _AGE.fullmatch(line)]
-        kept = [lines[place] for place in places]
-        before = len(shared.trunk)
-        if kept[:before] != shared.trunk:
-            same = next((at for at, line in enumerate(kept[:before]) if line != shared.trunk[at]), len(kept))
-            place = places[same] if same < len(kept) else len(lines)
-            raise InputError(
-                f"texts: at prediction time {number}, line {place + 1} is not as it was at the time before; take a "
-                "form that only grows, such as 'list-first', without a window and not cut at a context"
-            )
-        shared.trunk.extend(kept[before:])
-        shared.cuts.append(len(kept))
-        shared.ages.append([line for line in lines if _AGE.fullmatch(line)])
-    return shared
-
-
-def tokenize_lines(lines: list[str], cuts: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the token ids of lines, each with its line break by itself, and each cut (in lines) in tokens.
-
-    No token reaches over the end of a line, so the tokens of a cut text are a beginning of those of the whole. There
-    are no special tokens. ``tokenizer`` is a `tokenizers.Tokenizer`; its truncation and padding are switched off.
-    """
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    encoded = tokenizer.encode_batch_fast([f"{line}\n" for line in lines], add_special_tokens=False)
-    ids = [encoding.ids for encoding in encoded]
-    ends = np.cumsum([0, *map(len, ids)]).tolist()
-    return [token for line in ids for token in line], [ends[cut] for cut in cuts]
 
 
 @dataclass(frozen=True)

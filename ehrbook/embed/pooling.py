@@ -12,8 +12,8 @@ from ehrbook.embed.spec import Pooling
 
 def pooling_weights(
     lengths: Sequence[int], skip: Sequence[int], pooling: Pooling, width: int | None = None
-) -> NDArray[np.float32]:
-    """Return the weight of each token of each row, (n, width) float32; rows sum to one, padding weighs nothing.
+) -> NDArray[np.float64]:
+    """Return the weight of each token of each row, (n, width) float64; rows sum to one, padding weighs nothing.
 
     ``lengths`` counts the tokens of each row, ``skip`` how many at its start are not the text's own (an instruction):
     `text_mean` leaves them out, unless nothing else is there. "padded_mean" is the study's fault: it spreads the
@@ -21,11 +21,11 @@ def pooling_weights(
 
     >>> pooling_weights([3, 2], [0, 1], "last")
     array([[0., 0., 1.],
-           [0., 1., 0.]], dtype=float32)
+           [0., 1., 0.]])
     >>> pooling_weights([3, 2], [0, 1], "text_mean")[1]
-    array([0., 1., 0.], dtype=float32)
+    array([0., 1., 0.])
     >>> pooling_weights([2, 4], [0, 0], "padded_mean")[0]
-    array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+    array([0.25, 0.25, 0.25, 0.25])
     """
     width = max(lengths) if width is None else width
     place = np.arange(width)[None, :]
@@ -42,7 +42,7 @@ def pooling_weights(
     else:
         chosen = np.broadcast_to(place < width, (len(ends), width))
     counts = chosen.sum(axis=1, keepdims=True)
-    weights: NDArray[np.float32] = (chosen / np.maximum(counts, 1)).astype(np.float32)
+    weights: NDArray[np.float64] = chosen / np.maximum(counts, 1)
     return weights
 
 

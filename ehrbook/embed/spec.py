@@ -19,6 +19,7 @@ OWN_ROW = "encoder.yml"  # in the folder of a reader's own model: a row of model
 Pooling = Literal["last", "mean", "text_mean", "cls", "padded_mean"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Chunking = Literal["none", "mean", "concatenate"]
+DECODERS = {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gpt2", "gpt_neox", "opt", "bloom"}
 _Positive = Annotated[int, Field(gt=0)]
 
 
@@ -134,7 +135,7 @@ def _row(row: object, name: str, place: str) -> EncoderSpec:
     if not isinstance(row, dict):
         raise InputError(f"{place}: a row is a list of 'key: value' lines; compare it with {MODELS}")
     try:
-        return EncoderSpec(**{**row, "name": name})
+        return EncoderSpec.model_validate({**row, "name": name})
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{place}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -156,13 +157,16 @@ def _sentence_transformers_row(folder: Path) -> EncoderSpec:
     It does not say whether a decoder reads both ways, so a decoder is taken as causal; nor which instruction it
     wants. Write ``encoder.yml`` for both.
     """
-    modules = _read_json(folder / "modules.json", folder)
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+    modules = _read_json(folder / "modules.json", folder, list)
+    modules = [module if isinstance(module, dict) else {} for module in modules]
+    kinds = [str(module.get("type", "nothing")).rpartition(".")[2] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         raise InputError(f"{folder / 'modules.json'}: {', '.join(kinds)} is more than the book does; write {OWN_ROW}")
-    config = _read_json(folder / modules[0]["path"] / "config.json", folder)
-    pooling = _read_json(folder / modules[1]["path"] / "config.json", folder)
-    chosen = pooling.get("pooling_mode") or ",".join(k for k, v in pooling.items() if k.startswith("pooling_") and v)
+    config = _read_json(folder / modules[0].get("path", "") / "config.json", folder)
+    pooling = _read_json(folder / modules[1].get("path", "1_Pooling") / "config.json", folder)
+    chosen = str(
+        pooling.get("pooling_mode") or ",".join(k for k, v in pooling.items() if k.startswith("pooling_") and v)
+    )
     known: dict[str, Pooling] = {
         "mean": "mean",
         "cls": "cls",
@@ -173,33 +177,37 @@ def _sentence_transformers_row(folder: Path) -> EncoderSpec:
     }
     if chosen not in known:
         raise InputError(f"{folder}: pooling '{chosen}' is not known; write {OWN_ROW} with one of {', '.join(known)}")
-    said = folder / "sentence_bert_config.json"
-    longest = _read_json(said, folder).get("max_seq_length") if said.exists() else None
-    causal = any("CausalLM" in name for name in config.get("architectures") or []) or config["model_type"] in (
-        "qwen2",
-        "qwen3",
-        "llama",
+    settings, own = (
+        _read_json(folder / name, folder) if (folder / name).exists() else {}
+        for name in ("config_sentence_transformers.json", "sentence_bert_config.json")
     )
-    return EncoderSpec(
-        name=str(folder),
-        title=folder.resolve().name,
-        dimension=config["hidden_size"],
-        context=longest or config["max_position_embeddings"],
-        attention="causal" if causal else "bidirectional",
-        pooling=known[chosen],
-        normalise="Normalize" in kinds,
-        template="none",
-        dtype="float32",
-    )
+    if (prompt := settings.get("default_prompt_name")) and settings.get("prompts", {}).get(prompt):
+        raise InputError(f"{folder}: its prompt '{prompt}' stands before every text; write {OWN_ROW} with a template")
+    decodes = any("CausalLM" in name for name in config.get("architectures") or [])
+    causal = decodes or known[chosen] == "last" or config.get("model_type") in DECODERS
+    row = {
+        "title": folder.resolve().name,
+        "dimension": config.get("hidden_size"),
+        "context": own.get("max_seq_length") or config.get("max_position_embeddings"),
+        "attention": "causal" if causal else "bidirectional",
+        "pooling": known[chosen],
+        "normalise": "Normalize" in kinds,
+        "template": "none",
+        "dtype": "float32",
+    }
+    return _row(row, str(folder), str(folder))
 
 
-def _read_json(path: Path, folder: Path) -> Any:
+def _read_json(path: Path, folder: Path, shape: type = dict) -> Any:
     if not path.exists():
         raise InputError(
             f"{folder} does not say how it is read: write {OWN_ROW} in it (title, dimension, context, attention, "
             f"pooling, normalise, template, dtype: see {MODELS})"
         )
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is no JSON; download the model again") from error
+    if not isinstance(found, shape):
+        raise InputError(f"{path} is not what sentence-transformers writes; write {OWN_ROW} in {folder}")
+    return found

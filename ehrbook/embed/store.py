@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from ehrbook.errors import InputError
 
 MANY = 32  # shards; more are merged into few when a run has ended
-MERGED_BYTES = 1 << 30  # of a merged shard
+MERGED_BYTES = 1 << 28  # of a merged shard
+AT_ONCE = 512  # rows of a look-up
+SCHEMA = pa.schema({"text_sha256": pa.string(), "tokens": pa.int32()})
 
 
 class VectorStore:
@@ -44,9 +47,8 @@ class VectorStore:
         try:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
-            column = table["vector"].combine_chunks()
-            flat = column.values.slice(column.offset * self.dimension, len(column) * self.dimension).to_numpy()
-            vectors = flat.reshape(table.num_rows, self.dimension)
+            (column,) = table["vector"].chunks  # one batch a file; combine_chunks would copy it out of the map
+            vectors = column.values.to_numpy(zero_copy_only=True).reshape(table.num_rows, self.dimension)
             if vectors.dtype != self.dtype or table.column_names != ["text_sha256", "tokens", "vector"]:
                 raise ValueError(f"{vectors.dtype} vectors of {table.column_names}")
         except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
@@ -60,14 +62,13 @@ class VectorStore:
     def index(self) -> pl.DataFrame:
         """One row a vector: text_sha256, tokens, shard, row; where a text was written twice, its first."""
         if self._index is None:
-            parts = [
-                pl.DataFrame(table).with_columns(
-                    shard=pl.lit(number, dtype=pl.UInt32), row=pl.int_range(table.num_rows, dtype=pl.UInt32)
-                )
-                for number, (table, _) in enumerate(self._shards)
-            ]
-            schema = {"text_sha256": pl.String, "tokens": pl.Int32, "shard": pl.UInt32, "row": pl.UInt32}
-            whole = pl.concat([pl.DataFrame(schema=schema), *parts])
+            rows = np.array([table.num_rows for table, _ in self._shards], dtype=np.int64)
+            starts = np.repeat(np.cumsum(rows) - rows, rows)
+            keys = pa.concat_tables([SCHEMA.empty_table(), *(table for table, _ in self._shards)])
+            whole = pl.DataFrame(keys).with_columns(
+                shard=np.repeat(np.arange(len(rows), dtype=np.uint32), rows),
+                row=(np.arange(rows.sum()) - starts).astype(np.uint32),
+            )
             self._index = whole.unique("text_sha256", keep="first", maintain_order=True)
         return self._index
 
@@ -75,17 +76,19 @@ class VectorStore:
         """Write a shard of vectors (n, dimension) and know it from now on."""
         self._load(write_shard(self.folder, keys, tokens, vectors, self.dtype.name))
 
-    def lookup(self, keys: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of ``keys``, (n, dimension) float32, in order; raise `InputError` when one is absent."""
+    def lookup(self, keys: Sequence[str]) -> NDArray[Any]:
+        """Return the vectors of ``keys``, (n, dimension) as stored, in order; raise `InputError` when one is absent."""
         asked = pl.DataFrame({"text_sha256": keys}, schema={"text_sha256": pl.String})
         found = asked.join(self.index, on="text_sha256", how="left", maintain_order="left")
         if absent := found["row"].null_count():
             raise InputError(f"{self.folder} lacks the vectors of {absent} texts: run chapter 03-embedding first")
-        vectors = np.empty((len(found), self.dimension), dtype=np.float32)
+        vectors = np.empty((len(found), self.dimension), dtype=self.dtype)
         shard, row = found["shard"].to_numpy(), found["row"].to_numpy()
-        for number in np.unique(shard):
-            places = np.flatnonzero(shard == number)
-            vectors[places] = self._shards[number][1][row[places]]
+        order = np.lexsort((row, shard))  # each file from front to back
+        cuts = np.union1d(np.flatnonzero(np.diff(shard[order])) + 1, np.arange(AT_ONCE, len(order), AT_ONCE))
+        for places in np.split(order, cuts):
+            if len(places):
+                vectors[places] = self._shards[shard[places[0]]][1][row[places]]
         return vectors
 
     def merge(self) -> None:
@@ -111,9 +114,7 @@ def shard_path(folder: Path, keys: Sequence[str]) -> Path:
     return folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.arrow"
 
 
-def write_shard(
-    folder: Path, keys: Sequence[str], tokens: Sequence[int], vectors: NDArray[np.float32], dtype: str
-) -> Path:
+def write_shard(folder: Path, keys: Sequence[str], tokens: Sequence[int], vectors: NDArray[Any], dtype: str) -> Path:
     """Write vectors (n, dimension) as one whole file and return it; a shard of these texts that is there stays.
 
     Raises `InputError` for a vector that is not finite in ``dtype``.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ehrbook.embed.encoder import Encoder
     from ehrbook.embed.spec import Reading
 
+VOCABULARIES = ("vocab.txt", "vocab.json", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
 STUDY_MARGIN = 8  # tokens that the study kept free in each chunk, whatever the special tokens take
 
 
@@ -58,18 +59,25 @@ def open_tokenizer(folder: Path, lower_case: bool | None = None) -> Tokenizer:
     """
     from tokenizers import Tokenizer as FastTokenizer
 
-    if (folder / "tokenizer.json").exists():
-        fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    if (file := folder / "tokenizer.json").exists():
+        try:
+            fast = FastTokenizer.from_file(str(file))
+        except Exception as error:  # the library raises no narrower one
+            raise InputError(f"{file} is no tokenizer: {_first_line(error)}; download the model again") from error
     else:  # older models ship a vocabulary that the library converts
+        if not any((folder / name).exists() for name in VOCABULARIES):
+            # The library would make a vocabulary of five tokens, and every text the same.
+            said = f"tokenizer.json, {', '.join(VOCABULARIES)}"
+            raise InputError(f"{folder} holds no tokenizer ({said}); download the model again")
         from transformers import AutoTokenizer
 
         case = {} if lower_case is None else {"do_lower_case": lower_case}
         try:
             opened = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **case)
         except (OSError, ValueError, ImportError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{folder}: its tokenizer cannot be read: {said}") from error
+            raise InputError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from error
         fast = opened.backend_tokenizer
+        _restore_normaliser(folder, fast)
     fast.no_padding()
     fast.no_truncation()
     bare, whole = (fast.encode("a", add_special_tokens=special).ids for special in (False, True))
@@ -80,13 +88,38 @@ def open_tokenizer(folder: Path, lower_case: bool | None = None) -> Tokenizer:
     return Tokenizer(fast, before, after)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _restore_normaliser(folder: Path, fast: Any) -> None:
+    """Give DeBERTa's tokenizer the normaliser of its SentencePiece model back: transformers 5 leaves it out.
+
+    Without it "m²", "…" and a no-break space are unknown tokens.
+    """
+    if not (folder / "spm.model").exists():
+        return
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import Regex, normalizers
+
+    made: Any = sentencepiece_model_pb2  # its classes are made while it is imported
+    model = made.ModelProto.FromString((folder / "spm.model").read_bytes())
+    if table := model.normalizer_spec.precompiled_charsmap:
+        one_space = normalizers.Replace(Regex(" {2,}"), " ")
+        steps = [fast.normalizer, normalizers.Precompiled(table), one_space, normalizers.Strip()]
+        fast.normalizer = normalizers.Sequence(steps)
+
+
 def _end_token(folder: Path, fast: Any) -> int | None:
     """Return the id of the end token, where the tokenizer's settings say that it is added."""
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text()) if path.exists() else {}
-    if not settings.get("add_eos_token"):
-        return None
+    try:
+        settings = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON; download the model again") from error
     end = settings.get("eos_token")
+    if not settings.get("add_eos_token") or not end:
+        return None
     found: int | None = fast.token_to_id(end["content"] if isinstance(end, dict) else end)
     return found
 

@@ -61,8 +61,19 @@ def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device
 def load_encode(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Encode:
     """Load a model and return its way from token ids to vectors, in the layout that suits it."""
     model = load_model(folder, adapters, spec, device)
-    packs = spec.attention == "bidirectional" and device != "cpu" and model.config.model_type in CAN_PACK
+    packs = spec.attention == "bidirectional" and device != "cpu" and _can_pack(model)
     return encode_packed(model, spec) if packs else encode_padded(model, spec)
+
+
+def _can_pack(model: Any) -> bool:
+    """Tell whether `packed_attention` does here all that a model's own attention does.
+
+    It knows no sliding window, and torch's kernel takes 16-bit numbers alone, on GPUs since Ampere.
+    """
+    layers = getattr(model.config, "layer_types", None) or []
+    fits = model.config.model_type in CAN_PACK and "sliding_attention" not in layers
+    half = model.dtype in (torch.float16, torch.bfloat16)
+    return fits and half and torch.cuda.get_device_capability(model.device)[0] >= 8
 
 
 def encode_padded(model: Any, spec: EncoderSpec) -> Encode:
@@ -112,11 +123,15 @@ def encode_packed(model: Any, spec: EncoderSpec) -> Encode:
             if spec.pooling == "last":
                 vectors = states[(ends - 1).to(model.device)]
             else:
-                each = [pooling_weights([n], [s], spec.pooling)[0] for n, s in zip(lengths.tolist(), skip, strict=True)]
-                weights = torch.from_numpy(np.concatenate(each)).to(model.device)[:, None]
-                row = torch.repeat_interleave(torch.arange(len(rows)), lengths).to(model.device)
-                vectors = torch.zeros((len(rows), states.shape[1]), dtype=_wide(states), device=model.device)
-                vectors.index_add_(0, row, states.to(vectors.dtype) * weights)
+                # One text after the other: adding by index would sum in another order each time on a GPU.
+                each = [
+                    torch.from_numpy(pooling_weights([int(length)], [left_out], spec.pooling)).to(model.device)
+                    for length, left_out in zip(lengths, skip, strict=True)
+                ]
+                parts = states.split(lengths.tolist())
+                vectors = torch.cat(
+                    [w.to(_wide(part)) @ part.to(_wide(part)) for w, part in zip(each, parts, strict=True)]
+                )
         return _numpy(vectors)
 
     return encode

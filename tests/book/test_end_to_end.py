@@ -75,7 +75,7 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     labels = sample_labels(labels, 2, seed=1)
     splits = assign_splits(cohort.records["subject_id"], [0.4, 0.2, 0.4], seed=1)
     write_assets(tmp_path / "assets", cohort.records, labels, splits)
-    settings = ["context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    settings = ["encoder=minilm", "context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "ehrshot", "--data", str(tmp_path / "assets"), *options)
     private = smoke / "build" / "ehrshot" / "private"

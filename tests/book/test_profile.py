@@ -23,6 +23,11 @@ def test_synthetic_profiles_are_whole(name: str) -> None:
     assert load_profile(name, folder=PROFILES).source == "synthetic"
 
 
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_profile_is_whole_but_for_its_data(path: Path, tmp_path: Path) -> None:
+    assert load_profile(path.stem, {"data": str(tmp_path)}, PROFILES).name == path.stem
+
+
 def test_overrides_are_typed() -> None:
     profile = load_profile("demo", {"context": "128", "shots": "[1, 2]", "labels_per_subject": "null"}, PROFILES)
     assert (profile.context, profile.shots, profile.labels_per_subject) == (128, [1, 2], None)
@@ -57,6 +62,12 @@ def test_unknown_profile() -> None:
         ("shots", "[4, 1]", "shots: write them increasing"),
         ("shots", "[]", "parameter 'shots': list should have at least 1 item"),
         ("contexts", "[]", "parameter 'contexts': list should have at least 1 item"),
+        ("encoder", "minlm", "encoder 'minlm' does not exist; did you mean 'minilm'"),
+        ("context", "513", "context=513: context: 513 tokens do not fit encoder 'minilm'; give 3 to 512, or chunking"),
+        ("contexts", "[64, 9999]", "contexts=[64, 9999]: context: 9999 tokens do not fit"),
+        ("chunk", "64", "chunk=64: chunk: 64 tokens say nothing without chunking"),
+        ("chunking", "median", "parameter 'chunking': input should be 'none', 'mean' or 'concatenate'"),
+        ("dtype", "int8", "parameter 'dtype': input should be 'float32' or 'bfloat16'"),
         ("instructions", "none", "parameter 'instructions': input should be 'task', 'generic' or 'empty'"),
         ("instruction_file", "mine.yml", "instruction_file=mine.yml: instruction_file mine.yml does not exist"),
         ("instruction_file", "profiles", "instruction_file profiles does not exist"),

@@ -23,9 +23,8 @@ from ehrbook.embed.one_pass import (
     newest_starts,
     pass_starts,
     plan_passes,
-    split_lines,
-    tokenize_lines,
 )
+from ehrbook.embed.trunks import read_trunks, split_lines, tokenize_lines
 from ehrbook.errors import InputError
 from ehrbook.serialize import Content, write_texts
 from ehrbook.tasks import load_tasks, make_labels
@@ -346,3 +345,16 @@ def test_real_texts_through_a_model(tokenizer: Tokenizer) -> None:
     assert len(plan_passes(cuts, lengths(ends), context)) > 1
     found = embed_passes(model, trunk, cuts, ends, context, block_tokens=64)
     assert np.abs(found - alone(model, trunk, cuts, ends, context)).max() < 1e-10
+
+
+def test_a_cohort_becomes_trunks_with_each_distinct_text_once(tokenizer: Tokenizer) -> None:
+    texts = ["Male\nAspirin", "Male\nAspirin\nSodium: 139", "Age: 60 years\nFemale", "Age: 61 years\nFemale"]
+    keys = [str(number) for number in range(4)]
+    frame = pl.DataFrame({"text_sha256": keys, "text": texts})
+    rows = [(2, 20, "2"), (1, 10, "0"), (1, 12, "1"), (1, 11, "0"), (2, 30, "3")]
+    index = pl.DataFrame(rows, schema=["subject_id", "prediction_time", "text_sha256"], orient="row")
+    first, second = read_trunks(frame, index, tokenizer)
+    assert (first.subject_id, first.ages, len(first.cuts)) == (1, [[], []], 2)
+    assert first.cuts == [len(tokenize_lines(["Male", "Aspirin"], [], tokenizer)[0]), len(first.ids)]
+    assert (second.subject_id, second.ages) == (2, [["Age: 60 years"], ["Age: 61 years"]])
+    assert second.cuts == [len(second.ids)] * 2

@@ -9,9 +9,9 @@ environment of its own (`--no-deps`: its own requirements name packages that onl
     ../llm2vec-env/bin/pip install tokenizers==0.19.1 "huggingface_hub<0.30" safetensors regex requests pyyaml psutil
     ../llm2vec-env/bin/python tests/embed/llm2vec/record.py
 
-`expected.json`: ``texts``, ``instructions``, ``versions`` and ``runs[mode][run]``. Mode ``wrapped`` is what the library
-does for Meta-Llama-3-8B-Instruct (chat header before, <|eot_id|> after), ``plain`` what it does for Sheared-LLaMA and,
-since it does not know that name, for Meta-Llama-3.1-8B-Instruct.
+`expected.json`: ``texts``, ``instructions``, ``versions`` and ``runs[mode][run]``. Mode ``plain`` is what the library
+does for Sheared-LLaMA and, since it does not know that name, for Meta-Llama-3.1-8B-Instruct. What it does for
+Meta-Llama-3-8B-Instruct, a chat header before and <|eot_id|> after, no row of models.yml needs, so it is not recorded.
 A run has its two limits and, each indexed [instruction][text]: ``cut_words`` (the library dropped words of the text),
 ``cut_tokens`` (the tokenizer cut the row), ``read`` (tokens of the row, padding not counted), ``pooled`` (tokens that
 the mean is over; 0 means the whole row, padding included) and ``vectors``. All rows of a run were one batch, except run
@@ -34,7 +34,7 @@ SPLIT = (  # Llama 3's
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-MODES = {"wrapped": "meta-llama/Meta-Llama-3-8B-Instruct", "plain": "princeton-nlp/Sheared-LLaMA-1.3B"}
+MODES = {"plain": "princeton-nlp/Sheared-LLaMA-1.3B"}
 UNKNOWN_TO_IT = "meta-llama/Meta-Llama-3.1-8B-Instruct"  # the library keys on the names before 3.1 alone
 LIMITS = {"default": (512, 400), "short": (24, 24), "words": (512, 24), "alone": (512, 400)}  # max, doc_max
 INSTRUCTIONS = [
