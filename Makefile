@@ -27,6 +27,7 @@ serve: .venv/installed  ## show the pages at http://127.0.0.1:8000 (PROFILE=demo
 
 bench: .venv/installed  ## measure this machine and write benchmarks/*.csv
 	@$(BIN)/python -m benchmarks.embed
+	@$(BIN)/python -m benchmarks.one_pass
 	@$(BIN)/python -m benchmarks.cohort
 	@$(BIN)/python -m benchmarks.serialize
 	@$(BIN)/python -m benchmarks.store

@@ -20,6 +20,17 @@ from ehrbook.embed.store import shard_path, write_shard
 from ehrbook.embed.tokenizer import Rows
 from ehrbook.errors import InputError
 
+# What the libraries say when memory does not suffice: torch on a GPU and on a processor, OpenVINO, cuBLAS, oneDNN.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not allocate",
+    "alloc_failed",
+    "could not create a primitive",
+    "could not create a memory",
+)
+
 
 def run_units(
     plan: Plan,
@@ -122,8 +133,8 @@ def estimate_seconds(plan: Plan, encoder: Encoder) -> float | None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    signs = ("out of memory", "can't allocate memory", "bad_alloc", "could not allocate", "alloc_failed")
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in said for sign in OUT_OF_MEMORY)
 
 
 def _release_memory(encoder: Encoder) -> None:

@@ -10,10 +10,7 @@ A batch reaches the model in one of three layouts. All give each text the vector
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from ehrbook.embed.spec import EncoderSpec
 # token ids of each row, and how many tokens of each pooling leaves out -> vectors (n, dimension), not normalised
 Encode = Callable[[Sequence[NDArray[np.int32]], Sequence[int]], NDArray[np.float32]]
 PACKED = "ehrbook_packed"
+BATCH_ROWS = 2048  # for which weights are laid out: tokens of a batch
 CAN_PACK = {"bert", "llama", "qwen2", "qwen3"}  # these hand unknown keywords through to the attention function
 
 
@@ -61,6 +59,8 @@ def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device
 def load_encode(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Encode:
     """Load a model and return its way from token ids to vectors, in the layout that suits it."""
     model = load_model(folder, adapters, spec, device)
+    if device == "cpu":
+        pack_linear_layers(model)
     packs = spec.attention == "bidirectional" and device != "cpu" and _can_pack(model)
     return encode_packed(model, spec) if packs else encode_padded(model, spec)
 
@@ -89,7 +89,7 @@ def encode_padded(model: Any, spec: EncoderSpec) -> Encode:
         mask = None
         if spec.attention == "bidirectional":
             mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long().to(model.device)
-        with torch.inference_mode(), _precision(model):
+        with torch.inference_mode():
             states = model(input_ids=tokens.to(model.device), attention_mask=mask, **_no_cache(model))[0]
             if spec.pooling == "last":
                 vectors = states[torch.arange(len(rows)), torch.tensor(lengths) - 1]
@@ -111,7 +111,7 @@ def encode_packed(model: Any, spec: EncoderSpec) -> Encode:
         ends = torch.cumsum(lengths, 0)
         tokens = torch.from_numpy(np.concatenate(rows).astype(np.int64))
         starts = torch.repeat_interleave(ends - lengths, lengths)
-        with torch.inference_mode(), _precision(model):
+        with torch.inference_mode():
             states = model(
                 input_ids=tokens[None].to(model.device),
                 position_ids=(torch.arange(len(tokens)) - starts)[None].to(model.device),
@@ -206,41 +206,34 @@ def _numpy(vectors: torch.Tensor) -> NDArray[Any]:
     return found
 
 
-def _precision(model: Any) -> AbstractContextManager[None]:
-    """Choose torch's way through float32 products on this processor, for the time of one batch."""
-    if model.device.type != "cpu" or model.dtype != torch.float32:
-        return nullcontext()
-    return _matmul_precision(fastest_exact_precision())
+class PackedLinear(torch.nn.Module):
+    """A linear layer whose weights oneDNN has laid out beforehand: the same products, a sixth to a fifth less time.
 
-
-@cache
-def fastest_exact_precision() -> str:
-    """Measure, once, whether torch's "medium" float32 products are faster here and still float32; "highest" if not.
-
-    On some processors "medium" takes another library that is 1.7 times as fast and as exact, on others a slower one,
-    and on some it computes in bfloat16, which is not exact (``benchmarks/embed.csv``).
+    It is what torch's own compiler puts in place of linear layers on a processor (``benchmarks/embed.csv``).
     """
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(size, generator=generator) for size in ((2048, 384), (384, 1536)))
-    exact = left.double() @ right.double()
-    seconds = {}
-    for precision in ("highest", "medium"):
-        with _matmul_precision(precision):
-            rounds = []
-            for _ in range(6):
-                started = time.perf_counter()
-                product = left @ right
-                rounds.append(time.perf_counter() - started)
-        if (product - exact).abs().max() / exact.abs().max() < 1e-6:
-            seconds[precision] = min(rounds)
-    return "medium" if seconds.get("medium", 1e9) < 0.9 * seconds["highest"] else "highest"
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), BATCH_ROWS)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output; leading axes stay as they are."""
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
+        return found
 
 
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+def pack_linear_layers(model: torch.nn.Module) -> None:
+    """Replace the linear layers of a model by `PackedLinear`, where this processor and number type allow it."""
+    numbers = {parameter.dtype for parameter in model.parameters()}
+    has = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not has or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return
+    if numbers != {torch.float32} and not (
+        numbers == {torch.bfloat16} and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        return
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is torch.nn.Linear:
+                setattr(parent, name, PackedLinear(child))

@@ -131,9 +131,9 @@ def test_a_store_of_half_precision_gives_back_what_it_was_given(tmp_path: Path) 
     keys = [str(number) for number in range(7)]
     VectorStore(tmp_path, "f", 4, "float16").append(keys, [1] * 7, vectors)
     found = VectorStore(tmp_path, "f", 4, "float16").lookup(keys[::-1])
-    assert found.dtype == np.float32
-    assert np.array_equal(found, vectors[::-1].astype(np.float16).astype(np.float32))
-    assert not np.array_equal(found, vectors[::-1])
+    assert found.dtype == np.float16
+    assert np.array_equal(found, vectors[::-1].astype(np.float16))
+    assert not np.array_equal(found.astype(np.float32), vectors[::-1])
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e6, "float16")])
