@@ -150,12 +150,39 @@ def exact_vectors(texts: list[str]) -> np.ndarray:
     return np.concatenate([encode_batch([ids], encoder) for ids in tokenize(texts, encoder, CONTEXT)])
 
 
+def matrix_rates() -> dict[str, float]:
+    """Measure this processor's best rate of matrix products by number type, in FLOP per CPU second (torch, oneDNN)."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    rates = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        left, right = (torch.randn(2048, 2048, dtype=dtype) for _ in range(2))
+        seconds = []
+        for precision in ("highest", "medium"):  # two libraries; the better one counts
+            torch.set_float32_matmul_precision(precision)
+            for _ in range(6):
+                started = time.process_time()
+                left @ right
+                seconds.append(time.process_time() - started)
+        rates[name] = 2 * 2048**3 / min(seconds)
+    return rates
+
+
+def minilm_flops(lengths: np.ndarray) -> float:
+    """Count the products that texts of these lengths need in MiniLM: weights 2 N T, attention 4 L H T squared."""
+    layers, hidden, inner = 6, 384, 1536
+    body = layers * (4 * hidden**2 + 2 * hidden * inner)
+    return 2.0 * body * float(lengths.sum()) + 4.0 * layers * hidden * float((lengths.astype(float) ** 2).sum())
+
+
 def measure(corpus: str, texts: list[str]) -> list[dict[str, object]]:
     """Let all ways take turns on the same texts and return a row for each."""
     from ehrbook.embed import count_tokens, load_encoder
 
     encoder = load_encoder("minilm")
-    tokens = int(count_tokens(texts, encoder, CONTEXT).sum())
+    lengths = count_tokens(texts, encoder, CONTEXT)
+    tokens, rates = int(lengths.sum()), matrix_rates()
     exact = exact_vectors(texts)
     spawn = multiprocessing.get_context("spawn")
     pipes, processes, gaps, ready = {}, [], {}, {}
@@ -190,6 +217,9 @@ def measure(corpus: str, texts: list[str]) -> list[dict[str, object]]:
                 "tokens_per_cpu_second": round(tokens / cpu),
                 "ratio_cpu": round(base_cpu / cpu, 2),
                 "ratio_wall": round(base_wall / wall, 2),
+                "share_of_matrix_rate": round(
+                    minilm_flops(lengths) / cpu / rates["bfloat16" if "bfloat16" in way else "float32"], 2
+                ),
                 "peak_mib": round(mib),
                 "ready_seconds": round(ready[way], 2),
                 "largest_cosine_gap": f"{max(gaps[way], 0):.1e}",

@@ -115,9 +115,13 @@ def _build(folder: Path) -> Any:
 
     def attention(x: Any, layer: str, hide: Any) -> Any:
         query, key, value = (by_head(linear(x, f"{layer}.self.{part}")) for part in ("query", "key", "value"))
-        attended = op.transpose(op.scaled_dot_product_attention(query, key, value, hide), whole(0, 2, 1, 3))
-        return linear(op.reshape(attended, whole(0, 0, hidden), True), f"{layer}.output.dense")
+        # Scaled before the product: a query is smaller than its scores. OpenVINO's own operation scales these.
+        scores = op.matmul(op.multiply(query, scale), key, False, True)
+        attended = op.matmul(op.softmax(op.add(scores, hide), -1), value, False, False)
+        merged = op.reshape(op.transpose(attended, whole(0, 2, 1, 3)), whole(0, 0, hidden), True)
+        return linear(merged, f"{layer}.output.dense")
 
+    scale = op.constant(np.float32((hidden // heads) ** -0.5))
     ids = op.parameter([-1, -1], np.int32, name="ids")
     mask = op.parameter([-1, -1], np.float32, name="mask")
     places = op.range(whole(0), op.gather(op.shape_of(ids), whole(1), whole(0)), whole(1), "i64")

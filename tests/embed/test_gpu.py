@@ -41,7 +41,7 @@ def make(kind: str, attention: str, pooling: str, size: str, dtype: str, device:
     """Make a random model, its row and its tokenizer; number types share their weights."""
     import torch
 
-    from benchmarks.gpu import Shape, make_model, make_words
+    from benchmarks.gpu_models import Shape, make_model, make_words
 
     shape = Shape(kind, *SIZES[size])
     model = make_model(shape, attention == "causal", "cpu", torch.bfloat16, initializer_range=SPREAD[size])
@@ -89,7 +89,7 @@ def test_the_same_without_a_gpu(kind: str, attention: str, pooling: str) -> None
 
 
 def made_encoder(device: str, size: str = "middling") -> Encoder:
-    from benchmarks.gpu import make_encoder
+    from benchmarks.gpu_models import make_encoder
 
     dtype = "bfloat16"
     model, spec, words = make("qwen3", "causal", "last", size, dtype, device)
@@ -154,7 +154,7 @@ def test_texts_are_embedded_on_a_gpu_and_the_run_says_how_long(
 
 
 def test_the_benchmarks_shapes_are_the_models() -> None:
-    from benchmarks.gpu import SHAPES
+    from benchmarks.gpu_models import SHAPES
 
     for name, shape in SHAPES.items():
         spec = load_specs()[name]
