@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from ehrbook.embed import Encoder, EncoderSpec, Reading, encode_batch, read_texts, tokenize
+from ehrbook.embed import TOKEN_BUDGET, Encoder, EncoderSpec, Reading, encode_batch, read_texts, tokenize
 from ehrbook.embed.engine import encode_rows, join_chunks
 from ehrbook.embed.one_pass import count_saved
 from ehrbook.embed.pooling import pooling_weights
 from ehrbook.embed.spec import Pooling
 from ehrbook.embed.trunks import Trunk
 
-BUDGET = 2048
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "text_mean", "cls", "padded_mean")
 
 
@@ -136,7 +135,7 @@ def chunk_effect(texts: Sequence[str], encoder: Encoder, context: int, chunks: S
 
 def _vectors(texts: Sequence[str], encoder: Encoder, reading: Reading) -> NDArray[np.float32]:
     rows = read_texts(texts, encoder, reading)
-    return join_chunks(encode_rows(rows, encoder, BUDGET)[0], rows.text, len(texts), encoder, reading)
+    return join_chunks(encode_rows(rows, encoder, TOKEN_BUDGET)[0], rows.text, len(texts), encoder, reading)
 
 
 def summarise_chunks(effect: pd.DataFrame) -> pd.DataFrame:

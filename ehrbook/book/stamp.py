@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ehrbook.book.chapter import Chapter
 from ehrbook.book.profile import PATHS
 from ehrbook.data import TABLES, load_source
 from ehrbook.data.source import input_files
+from ehrbook.embed.files import find_folders, hash_files
+from ehrbook.embed.spec import find_spec
 
 Stamp = dict[str, str]  # what -> its checksum or value
 
@@ -27,9 +30,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _weigh(path: Path) -> str:
-    """Return the checksum of a model's file, or its size where it is large: the vectors' own name has its checksum."""
-    return sha256(path) if path.stat().st_size < 1 << 24 else f"{path.stat().st_size} bytes"
+@cache
+def _encoder_files(name: str, model_folder: str) -> str:
+    """Return the checksum of an encoder's row and of all its files, read once a run."""
+    spec = find_spec(name)
+    said = spec.model_dump_json(exclude={"name"})
+    return hashlib.sha256(f"{said}{hash_files(find_folders(spec, model_folder), spec)}".encode()).hexdigest()
 
 
 def digest(stamp: Stamp) -> str:
@@ -71,8 +77,8 @@ def make_stamp(
         stamp[f"input {Path(own_form).name}"] = sha256(root / own_form)
     if parameters.get("instruction_file"):
         stamp[f"input {Path(parameters['instruction_file']).name}"] = sha256(root / parameters["instruction_file"])
-    if Path(own_model := str(parameters.get("encoder", ""))).is_absolute():
-        stamp |= {f"input {path.name}": _weigh(path) for path in sorted(Path(own_model).iterdir()) if path.is_file()}
+    if "encoder" in parameters:
+        stamp["input encoder"] = _encoder_files(parameters["encoder"], parameters.get("model_folder", ""))
     if parameters.get("data"):
         folder = Path(parameters["data"])
         for path in input_files(load_source(parameters["source"]), folder):

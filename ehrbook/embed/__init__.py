@@ -1,9 +1,10 @@
 """Station 4, vectors: a language model reads each text once.
 
-Read in this order: ``models.yml`` and `spec` (the encoders, as data), `encoder` (one face for all), `tokenizer`
-(a text's tokens, in chunks where it is long), `pooling` (tokens to one vector), `bert_graph` and `transformer` (the
-two ways through a model), `batches`, `store` (what is never computed twice), `plan`, `engine`, `workers` (more than
-one process), `embed` (all texts of a cohort). `one_pass` is an experiment of its own.
+Read in this order: ``models.yml`` and `spec` (the encoders, as data), `files`, `encoder` (one face for all),
+`tokenizer` (a text's tokens, in chunks where it is long), `pooling` (tokens to one vector), `bert_graph` and
+`transformer` (the two ways through a model), `batches`, `store` (what is never computed twice), `plan`, `engine`,
+`workers` (more than one process), `embed` (all texts of a cohort). `trunks` and `one_pass` are an experiment of their
+own.
 """
 
 from ehrbook.embed.batches import TOKEN_BUDGET, budget_batches, fixed_batches, padding_share

@@ -107,7 +107,7 @@ def _build(folder: Path) -> Any:
 
     def layer_norm(x: Any, name: str) -> Any:
         axes = op.constant(np.array([-1], dtype=np.int64))
-        scaled = op.mvn(x, axes, True, config["layer_norm_eps"], "inside_sqrt")
+        scaled = op.mvn(x, axes, True, config.get("layer_norm_eps", 1e-12), "inside_sqrt")
         return op.add(op.multiply(scaled, weight(f"{name}.weight")), weight(f"{name}.bias"))
 
     def by_head(x: Any) -> Any:

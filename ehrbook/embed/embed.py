@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from ehrbook.embed.spec import Reading
 from ehrbook.embed.store import VectorStore
 from ehrbook.embed.workers import HERE, Workers, run_plan
 from ehrbook.errors import InputError, nearest
+
+A_DAY = 86_400  # seconds; no worker takes that long to write a shard
 
 
 @dataclass(frozen=True)
@@ -97,18 +100,24 @@ def planned(
 ) -> Iterator[Plan]:
     """Make a plan beside the vectors and take it away in the end; what a killed run left is removed.
 
-    Each has a name of its own: a job that outlives its run would read the tokens of another plan otherwise.
+    Each has a name of its own: a job that outlives its run would read the tokens of another plan otherwise. A plan
+    that is in use is locked, so that a reader's notebook does not take away that of a run in the background.
     """
-    for left in store.glob("plan-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for part in store.glob("*/*.part"):
-        part.unlink(missing_ok=True)
     store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in store.glob("plan-*"):
+        with suppress(OSError), (left / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    for part in store.glob("*/*.part"):
+        if time.time() - part.stat().st_mtime > A_DAY:
+            part.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="plan-", dir=store))
-    try:
-        yield make_plan(asked, texts, encoder, reading, store, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield make_plan(asked, texts, encoder, reading, store, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def finish(plan: Plan, encoder: Encoder, store: Path, reading: Reading, seconds: float) -> Embedded:
@@ -146,15 +155,21 @@ def asked_by(labels: pl.DataFrame, encoder: Encoder, wording: dict[str, str]) ->
 def lengths_of(
     labels: pl.DataFrame, encoder: Encoder, store: Path, reading: Reading, wording: dict[str, str]
 ) -> NDArray[np.int64]:
-    """Return the tokens that were read of each distinct text of labels, (n,) int64, in the order of ``labels``."""
+    """Return the tokens of each row that was read of labels' distinct texts, (n,) int64, in the order of ``labels``.
+
+    A row is a text, or a chunk of one: all but the last of a text are full.
+    """
+    chunk = reading.within(encoder.spec).chunk
     found = []
     for said, part in by_instruction(labels, encoder, wording):
         vectors = VectorStore(
             store, encoder.fingerprint(reading, said), encoder.dimension(reading), encoder.stored_dtype
         )
         asked = part.select("text_sha256").unique(maintain_order=True)
-        found.append(asked.join(vectors.index, on="text_sha256", maintain_order="left")["tokens"].to_numpy())
-    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
+        tokens = asked.join(vectors.index, on="text_sha256", maintain_order="left")["tokens"].to_list()
+        rows = [(n,) if chunk is None else (*[chunk] * (n // chunk), n % chunk) for n in tokens]
+        found.append(np.array([length for row in rows for length in row if length], dtype=np.int64))
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def by_instruction(

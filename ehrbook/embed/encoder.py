@@ -44,7 +44,7 @@ class Encoder:
     engine: str
     device: str
     paper_faithful: bool = False
-    asked: tuple[str, str, Dtype | None, bool] = ("", "", None, False)  # what a worker gives `load_encoder`
+    asked: tuple[str, str, Dtype | None, bool, str] = ("", "", None, False, "")  # what a worker gives `load_encoder`
 
     @cached_property
     def encode(self) -> Encode:
@@ -54,6 +54,10 @@ class Encoder:
         from ehrbook.embed.transformer import load_encode
 
         return load_encode(self.folders[0], self.folders[1:], self.spec, self.device)
+
+    def shrink_batches(self, tokens: int) -> None:
+        """Remember, for the rest of this process, that a batch may have no more than ``tokens``."""
+        vars(self)["batch_tokens"] = tokens
 
     @cached_property
     def batch_tokens(self) -> int:
@@ -118,12 +122,14 @@ class Encoder:
         reading = reading.within(self.spec)
         shape = [
             self.files_sha256,
+            self.tokenizer.sha256,
             self.spec.attention,
             self.spec.pooling,
             self.spec.normalise,
             self.spec.dtype,
             [reading.context, reading.chunking, reading.chunk],
             self.paper_faithful and reading.chunking != "none",
+            self.spec.context if self.spec.pooling == "padded_mean" else None,  # to which it is padded
             fill(self.spec.template, self.read(instruction), "{text}"),
         ]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:32]
@@ -158,15 +164,21 @@ def load_encoder(
     graph = _graph_fits(config, folders, spec)
     device = device or _device()
     engine = engine or ("openvino" if graph and device == "cpu" and spec.dtype != "float64" else "torch")
+    tokenizer = open_tokenizer(folders[0], spec.lower_case)
+    if (tokens := tokenizer.fast.get_vocab_size()) > config.get("vocab_size", tokens):
+        raise InputError(
+            f"{folders[0]}: its tokenizer has {tokens:,} tokens and its model {config['vocab_size']:,}; "
+            "they do not belong together, download the model again"
+        )
     return Encoder(
         spec,
         tuple(folders),
         files_sha256,
-        open_tokenizer(folders[0], spec.lower_case),
+        tokenizer,
         engine,
         device,
         paper_faithful,
-        (name, model_folder, dtype, paper_faithful),
+        (name, model_folder, dtype, paper_faithful, engine),
     )
 
 

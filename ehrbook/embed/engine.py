@@ -45,7 +45,6 @@ def run_units(
     ``progress`` is told the tokens of each batch that is done. A batch that does not fit into memory is halved, and
     batches stay that small. Raises `InputError` for a text that does not fit by itself.
     """
-    budget = encoder.batch_tokens
     for number in numbers:
         texts = plan.units[number]
         keys = [plan.keys[text] for text in texts]
@@ -54,7 +53,8 @@ def run_units(
         if shard_path(folder, keys).exists():
             progress(int(tokens.sum()))
             continue
-        vectors, budget = encode_rows(rows := plan.rows_of(texts), encoder, budget, progress)
+        vectors, sufficed = encode_rows(rows := plan.rows_of(texts), encoder, encoder.batch_tokens, progress)
+        encoder.shrink_batches(sufficed)
         joined = join_chunks(vectors, rows.text, len(texts), encoder, reading)
         write_shard(folder, keys, tokens.tolist(), joined, encoder.stored_dtype)
 
@@ -121,15 +121,16 @@ def estimate_seconds(plan: Plan, encoder: Encoder) -> float | None:
     """Return about how long a plan will take in one process, by one batch of its middle unit; None for a short one."""
     if plan.new_tokens < 20 * TOKEN_BUDGET:
         return None
-    budget = encoder.batch_tokens
     rows = plan.rows_of(plan.units[len(plan.units) // 2])
     lengths = np.array([len(ids) for ids in rows.ids], dtype=np.int64)
-    batches = budget_batches(lengths, budget)
-    batch = [rows.ids[place] for place in batches[len(batches) // 2]]
-    encode_batch(batch, encoder)  # loads the weights and warms up
+    batches = budget_batches(lengths, encoder.batch_tokens)
+    batch = batches[len(batches) // 2]
+    some = Rows([rows.ids[place] for place in batch], [rows.skip[place] for place in batch], list(range(len(batch))))
+    _, sufficed = encode_rows(some, encoder, encoder.batch_tokens)  # loads the weights and warms up
+    encoder.shrink_batches(sufficed)
     started = time.perf_counter()
-    encode_batch(batch, encoder)
-    return (time.perf_counter() - started) / sum(map(len, batch)) * plan.new_tokens
+    encode_rows(some, encoder, sufficed)
+    return (time.perf_counter() - started) / int(lengths[batch].sum()) * plan.new_tokens
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -27,8 +27,10 @@ from ehrbook.errors import InputError
 
 TEXTS_AT_ONCE = 1024
 AHEAD = 4  # batches of texts that wait for the tokenizer
-# Tokens of a unit: what a killed run can lose, some seconds of work on a laptop, half a minute of an 8B model on a GPU.
-UNIT_TOKENS = {"cpu": 65_536, "cuda": 1_048_576}
+# Tokens of a unit, what a killed run can lose: some seconds of work on a laptop, half a minute of an 8B model on a GPU.
+UNIT_TOKENS = 65_536
+GPU_UNIT_TOKENS = 1_048_576
+GPU_PARAMETERS = 1_000  # millions; a plan for more is for GPUs, wherever it is made
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def make_plan(
     row_ends, token_ends = _ends(row_counts), _ends(lengths)
     of_text = token_ends[row_ends[1:]] - token_ends[row_ends[:-1]]
     groups = np.array(group, dtype=np.int32)
-    units = cut_units(of_text, groups, UNIT_TOKENS[encoder.device])
+    for_gpus = encoder.device != "cpu" or (encoder.spec.parameters or 0) > GPU_PARAMETERS
+    units = cut_units(of_text, groups, GPU_UNIT_TOKENS if for_gpus else UNIT_TOKENS)
     plan = Plan(
         folder,
         counted,

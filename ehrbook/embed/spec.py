@@ -181,8 +181,10 @@ def _sentence_transformers_row(folder: Path) -> EncoderSpec:
         _read_json(folder / name, folder) if (folder / name).exists() else {}
         for name in ("config_sentence_transformers.json", "sentence_bert_config.json")
     )
-    if (prompt := settings.get("default_prompt_name")) and settings.get("prompts", {}).get(prompt):
-        raise InputError(f"{folder}: its prompt '{prompt}' stands before every text; write {OWN_ROW} with a template")
+    if prompts := [name for name, words in (settings.get("prompts") or {}).items() if words]:
+        raise InputError(f"{folder}: it has prompts ({', '.join(prompts)}); write {OWN_ROW} with a template")
+    if "AutoModel" in (config.get("auto_map") or {}):
+        raise InputError(f"{folder}: its makers run code of their own, the book does not; write {OWN_ROW} for it")
     decodes = any("CausalLM" in name for name in config.get("architectures") or [])
     causal = decodes or known[chosen] == "last" or config.get("model_type") in DECODERS
     row = {

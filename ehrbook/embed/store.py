@@ -39,6 +39,7 @@ class VectorStore:
 
     def _open(self) -> None:
         self._shards: list[tuple[pa.Table, NDArray[np.generic]]] = []
+        self._paths: list[Path] = []
         self._index: pl.DataFrame | None = None
         for path in sorted(self.folder.glob("*.arrow")):
             self._load(path)
@@ -51,11 +52,14 @@ class VectorStore:
             vectors = column.values.to_numpy(zero_copy_only=True).reshape(table.num_rows, self.dimension)
             if vectors.dtype != self.dtype or table.column_names != ["text_sha256", "tokens", "vector"]:
                 raise ValueError(f"{vectors.dtype} vectors of {table.column_names}")
-        except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
+        except (pa.ArrowInvalid, OSError, ValueError, KeyError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's fault, or want of memory: the file may be whole
             print(f"{path} is damaged and set aside, its texts are embedded again: {error}", file=sys.stderr)
             os.replace(path, path.with_suffix(".damaged"))
             return
         self._shards.append((table.select(["text_sha256", "tokens"]), vectors))
+        self._paths.append(path)
         self._index = None
 
     @property
@@ -92,20 +96,19 @@ class VectorStore:
         return vectors
 
     def merge(self) -> None:
-        """Put many small files together into few; a kill in between leaves some rows twice, and none lost."""
-        paths = sorted(self.folder.glob("*.arrow"))
-        if len(paths) <= MANY or not self.index.height:
+        """Put small files together, where there are many; a kill in between leaves some rows twice, and none lost."""
+        small = {number for number, path in enumerate(self._paths) if path.stat().st_size < MERGED_BYTES // 2}
+        if len(small) <= MANY:
             return
         rows = max(1, MERGED_BYTES // (self.dimension * self.dtype.itemsize))
-        order = self.index.sort("text_sha256")
+        order = self.index.filter(pl.col("shard").is_in(small)).sort("text_sha256")
         written = set()
         for start in range(0, order.height, rows):
             part = order[start : start + rows]
             keys = part["text_sha256"].to_list()
             written.add(write_shard(self.folder, keys, part["tokens"].to_list(), self.lookup(keys), self.dtype.name))
-        for path in paths:
-            if path not in written:
-                path.unlink()
+        for path in {self._paths[number] for number in small} - written:
+            path.unlink()
         self._open()
 
 

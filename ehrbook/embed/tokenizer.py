@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ehrbook.embed.spec import Reading
 
 VOCABULARIES = ("vocab.txt", "vocab.json", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
+CHARACTERS_A_TOKEN = 16  # more than any tokenizer needs for prose and codes
 STUDY_MARGIN = 8  # tokens that the study kept free in each chunk, whatever the special tokens take
 
 
@@ -29,6 +32,11 @@ class Tokenizer:
     fast: Any
     before: tuple[int, ...]
     after: tuple[int, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of all that the tokenizer does, whichever files and settings it came from."""
+        return hashlib.sha256(f"{self.fast.to_str()}{self.before}{self.after}".encode()).hexdigest()
 
     @property
     def special(self) -> int:
@@ -140,7 +148,7 @@ def read_texts(texts: Sequence[str], encoder: Encoder, reading: Reading, instruc
     if taken >= body:
         said = f"an instruction of {taken + tokenizer.special} tokens leaves no room for a text"
         raise InputError(f"context: {said} in {limit}; give more")
-    filled = tokenizer.ids([fill(template, before, text) for text in texts])
+    texts, filled = _fill_and_cut(texts, encoder, before, body * reading.chunks)
     own = _own_tokens(texts, encoder, before, filled)
     rows = Rows([], [], [])
     front, back = np.array(tokenizer.before, dtype=np.int32), np.array(tokenizer.after, dtype=np.int32)
@@ -152,6 +160,27 @@ def read_texts(texts: Sequence[str], encoder: Encoder, reading: Reading, instruc
             rows.skip.append(len(front) + skip)
             rows.text.append(place)
     return rows
+
+
+def _fill_and_cut(
+    texts: Sequence[str], encoder: Encoder, before: str, tokens: int
+) -> tuple[list[str], list[list[int]]]:
+    """Return the beginnings of texts that hold all that is read, and the token ids of each behind its instruction.
+
+    Long texts are cut at a line break well behind the last token that is read, since the rest need not be tokenized.
+    Some tokens more than are read must come out, as the last ones may be others than in the whole text; where they do
+    not, the text stays whole.
+    """
+    limit = CHARACTERS_A_TOKEN * tokens
+    cut = [text if len(text) <= limit else text[: text.rfind("\n", 0, limit) + 1] for text in texts]
+    template = encoder.spec.template
+    filled = encoder.tokenizer.ids([fill(template, before, text) for text in cut])
+    short = [p for p, ids in enumerate(filled) if len(cut[p]) < len(texts[p]) and len(ids) < tokens + STUDY_MARGIN]
+    for place, ids in zip(
+        short, encoder.tokenizer.ids([fill(template, before, texts[place]) for place in short]), strict=True
+    ):
+        cut[place], filled[place] = texts[place], ids
+    return cut, filled
 
 
 def _own_tokens(texts: Sequence[str], encoder: Encoder, before: str, filled: list[list[int]]) -> list[int]:

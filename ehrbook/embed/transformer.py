@@ -10,6 +10,7 @@ A batch reaches the model in one of three layouts. All give each text the vector
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ehrbook.embed.pooling import pooling_weights
 from ehrbook.embed.spec import EncoderSpec
+from ehrbook.errors import InputError
 
 # token ids of each row, and how many tokens of each pooling leaves out -> vectors (n, dimension), not normalised
 Encode = Callable[[Sequence[NDArray[np.int32]], Sequence[int]], NDArray[np.float32]]
@@ -41,19 +43,35 @@ def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device
     transformers.logging.disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config.is_causal = spec.attention == "causal"  # the library's decoders read both ways without it
-    model = transformers.AutoModel.from_pretrained(
+    model, loaded = transformers.AutoModel.from_pretrained(
         folder,
         config=config,
         local_files_only=True,
         trust_remote_code=False,
         dtype=getattr(torch, spec.dtype),
         attn_implementation="eager" if config.model_type == "deberta-v2" else "sdpa",
+        output_loading_info=True,
     )
+    # The library draws what it does not find at random, and says so in a warning alone. A pooler is never used here.
+    if absent := sorted(name for name in loaded["missing_keys"] if "pooler" not in name):
+        raise InputError(
+            f"{folder}: its weights lack {len(absent)} parts, such as {absent[0]}; download the model again"
+        )
     for adapter in adapters:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+        model = _merge(model, adapter)
     return model.to(device).eval()
+
+
+def _merge(model: Any, adapter: Path) -> Any:
+    """Merge an adapter into a model; raise `InputError` where its weights are not for this model."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+        except UserWarning as error:
+            raise InputError(f"{adapter}: its weights do not fit the model; name the adapter of this one") from error
 
 
 def load_encode(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Encode:

@@ -33,11 +33,12 @@ from ehrbook.errors import ChapterError, InputError, nearest
 
 ROUNDS = 3  # how often a unit is tried
 JOB_MINUTES = 240  # of a SLURM job that says no time; a job that needs more is cut off and the next round goes on
-LOOK_SECONDS = 1.0  # between two looks at what SLURM jobs have written
+LOOK_SECONDS = 5.0  # between two looks at what SLURM jobs have written
 RAY_SETTINGS = {  # set before Ray is imported
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to its makers
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_AUTH_MODE": "token",  # nobody else on the network runs code beside the records
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # it looks a quarter of an hour for a cluster that is not there otherwise
 }
 PACKAGES = {"here": None, "ray": "ray", "slurm": "submitit"}
@@ -78,7 +79,7 @@ class Order:
     """
 
     plan: Path
-    asked: tuple[str, str, Dtype | None, bool]
+    asked: tuple[str, str, Dtype | None, bool, str]
     device: str
     fingerprint: str
     reading: Reading
@@ -129,11 +130,11 @@ def run_plan(
 
 def _order(plan: Plan, encoder: Encoder, reading: Reading, store: Path) -> Order:
     """Write the order of a plan, all paths whole: a worker may stand in another folder."""
-    name, model_folder, dtype, paper_faithful = encoder.asked
+    name, model_folder, dtype, paper_faithful, engine = encoder.asked
     if not encoder.spec.hub and not encoder.spec.package:
         name = str(Path(name).resolve())
     model_folder = str(Path(model_folder).resolve()) if model_folder else ""
-    asked = (name, model_folder, dtype, paper_faithful)
+    asked = (name, model_folder, dtype, paper_faithful, engine)
     folder, store = plan.folder.resolve(), store.resolve()
     return Order(folder, asked, encoder.device, encoder.fingerprint(reading), reading, store)
 
@@ -252,6 +253,8 @@ def _through_ray(order: Order, shards: Mapping[int, Path], workers: Workers) -> 
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(shards))),
             num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
+            max_restarts=ROUNDS,
+            max_task_retries=ROUNDS,
         )  # Ray starts a dead actor again, and gives it again what it had in hand
         for row in rows.iter_rows():
             _refuse(row["said"])

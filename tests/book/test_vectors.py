@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 # The command as installed, but with units so small that a small cohort has many.
 COMMAND = """
 from ehrbook.embed import plan
-plan.UNIT_TOKENS["cpu"] = 400
+plan.UNIT_TOKENS = 400
 from ehrbook.book.cli import main
 main()
 """

@@ -9,6 +9,7 @@ import pytest
 
 from ehrbook import embed
 from ehrbook.embed import Reading, load_specs
+from ehrbook.embed.embed import planned
 from ehrbook.embed.files import hash_files
 from ehrbook.errors import InputError
 from ehrbook.serialize import text_key
@@ -211,3 +212,21 @@ def test_a_row_of_an_unknown_template_is_named(tmp_path: Path) -> None:
         load_specs(path)
     path.write_text(f"x: {row}, title: X, template: qwen}}\n")
     assert load_specs(path)["x"].template == "qwen"
+
+
+def test_a_plan_in_use_is_left_alone_and_one_that_a_killed_run_left_is_not(
+    encoder: embed.Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "plan-dead").mkdir()
+    texts = frame(TEXTS)
+    with planned({"": texts["text_sha256"]}, texts, encoder, tmp_path, Reading(64)) as plan:
+        assert not (tmp_path / "plan-dead").exists()
+        embed.embed(texts, encoder, tmp_path, Reading(32))
+        assert len(plan.rows_of(range(len(plan.keys))).ids) == len(TEXTS)  # its tokens are there
+        assert plan.folder.exists()
+    assert not plan.folder.exists()
+
+
+def test_what_the_tokenizer_does_is_part_of_the_fingerprint(encoder: embed.Encoder) -> None:
+    other = replace(encoder, tokenizer=replace(encoder.tokenizer, after=()))
+    assert other.fingerprint(Reading(64)) != encoder.fingerprint(Reading(64))

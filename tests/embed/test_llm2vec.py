@@ -106,3 +106,14 @@ def test_where_the_cut_falls_ours_averages_the_text_alone(encoder: Encoder, numb
             assert apart > 1e-3
         elif TEXTS[place]:
             assert apart < 5e-5
+
+
+def test_an_adapter_of_another_model_is_refused_rather_than_left_out(encoder: Encoder, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(encoder.folders[1], tmp_path / "Tiny-mntp")
+    path = tmp_path / "Tiny-mntp" / "adapter_model.safetensors"
+    renamed = {name.replace("base_model.model.", "base_model.model.model."): w for name, w in load_file(path).items()}
+    save_file(renamed, path)
+    with pytest.raises(InputError, match="its weights do not fit the model"):
+        load_encode(encoder.folders[0], [path.parent], encoder.spec, "cpu")

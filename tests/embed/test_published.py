@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def test_vectors_are_those_of_sentence_transformers(
     published = publish(tmp_path, kind, theirs, normalise, prompts={"heart": prompt})
     texts = [*TEXTS, LONG]
     expected = published.encode(texts, batch_size=1, convert_to_numpy=True)
-    # the folder as it comes, without a word of ours
+    # the folder as it comes, without a word of ours, but for the prompts, which only a row of ours can name
+    settings = tmp_path / "published" / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "prompts": {"query": "", "document": ""}}))
     found = load_encoder(str(tmp_path / "published"))
     assert (found.spec.pooling, found.spec.normalise, found.spec.context) == (row["pooling"], normalise, CONTEXT)
     assert found.spec.attention == row.get("attention", "bidirectional")
@@ -111,7 +114,16 @@ def test_older_folders_say_their_pooling_in_flags(tmp_path: Path) -> None:
     assert load_encoder(str(tmp_path / "published")).spec.pooling == "cls"
 
 
-def test_a_prompt_before_every_text_is_not_left_out_in_silence(tmp_path: Path) -> None:
-    publish(tmp_path, "bert", "mean", True, prompts={"passage": "passage: "}, default_prompt_name="passage")
-    with pytest.raises(InputError, match=r"its prompt 'passage' stands before every text; write encoder\.yml"):
+def test_prompts_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    publish(tmp_path, "bert", "mean", True, prompts={"passage": "passage: "})
+    with pytest.raises(InputError, match=r"it has prompts \(passage\); write encoder\.yml"):
+        load_encoder(str(tmp_path / "published"))
+
+
+def test_a_model_with_code_of_its_own_is_not_taken_for_another(tmp_path: Path) -> None:
+    """GTE-Qwen2's own code reads both ways; the library's class, without a word of ours, would read one way."""
+    publish(tmp_path, "qwen3", "lasttoken", True)
+    path = tmp_path / "published" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoModel": "modeling_qwen.Model"}}))
+    with pytest.raises(InputError, match=r"its makers run code of their own, the book does not; write encoder\.yml"):
         load_encoder(str(tmp_path / "published"))

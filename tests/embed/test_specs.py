@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ehrbook.embed import Reading, encode_batch, load_encoder, load_specs, read_texts
+from ehrbook.embed import Reading, encode_batch, load_encoder, load_specs, read_texts, tokenize
 from ehrbook.embed.files import find_folders
 from ehrbook.errors import InputError
 from ehrbook.serialize.instructions import load_templates
-from tests.embed.tiny_models import CONTEXT, TEXTS, make_model, make_whole, make_word_pieces, write_row
+from tests.embed.tiny_models import (
+    CONTEXT,
+    TEXTS,
+    make_byte_pairs,
+    make_model,
+    make_whole,
+    make_word_pieces,
+    write_row,
+)
 
 ROWS = load_specs()
 WHOLE_ROW = (
@@ -224,3 +232,24 @@ def test_a_folder_that_says_nothing(tmp_path: Path) -> None:
 
 def test_a_number_type_that_does_not_exist() -> None:
     assert refused(Path("minilm"), dtype="bfloat61") == "dtype 'bfloat61' does not exist; did you mean 'bfloat16'?"
+
+
+def test_weights_of_another_model_are_refused_rather_than_drawn_at_random(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "renamed"
+    make_model(folder, "llama")
+    make_byte_pairs(folder)
+    path = folder / "model.safetensors"
+    save_file({f"net.{name}": weight for name, weight in load_file(path).items()}, path, metadata={"format": "pt"})
+    encoder = load_encoder(str(write_row(folder, attention="causal", pooling="last")))
+    with pytest.raises(InputError, match=r"its weights lack \d+ parts, such as embed_tokens.weight"):
+        encode_batch(tokenize(["Aspirin"], encoder, 16), encoder)
+
+
+def test_a_tokenizer_with_more_tokens_than_its_model_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    make_model(folder, "llama", vocab_size=10)
+    make_byte_pairs(folder)
+    with pytest.raises(InputError, match="they do not belong together"):
+        load_encoder(str(write_row(folder, attention="causal", pooling="last")))

@@ -166,3 +166,20 @@ def test_a_file_that_cannot_be_read_is_named_and_set_aside(tmp_path: Path, capsy
         assert not path.exists()
         assert path.with_suffix(".damaged").exists()
         assert any(line.startswith(f"{path} is damaged") for line in said)
+
+
+def test_a_fault_of_the_disk_sets_no_shard_aside(tmp_path: Path) -> None:
+    """A real fault: a process that may open no more files."""
+    import resource
+
+    store = VectorStore(tmp_path, "f", 4)
+    store.append(["1"], [1], np.ones((1, 4), dtype=np.float32))
+    (path,) = store.folder.glob("*.arrow")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            store._load(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(VectorStore(tmp_path, "f", 4).lookup(["1"])) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ehrbook.embed import Encoder, Reading, load_encoder, read_texts, tokenize
@@ -153,3 +154,18 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, kind: str) -> Non
     make_model(tmp_path, kind)
     with pytest.raises(InputError, match="holds no tokenizer"):
         open_tokenizer(tmp_path)
+
+
+def test_a_long_text_is_tokenized_as_far_as_it_is_read_and_no_other_tokens_come_out() -> None:
+    encoder = load_encoder("minilm")
+    long = "\n".join(f"Sodium in serum (mmol/L): {130 + n % 15}" for n in range(4000))
+    words = "Rheumatologicalmanifestations" * 9 + "\n"  # many characters a token
+    blank = "\n" * 200_000 + "Aspirin"  # none: the beginning holds too few, and the whole is read
+    for text in (long, words * 600, blank):
+        for reading in (Reading(64), Reading(512), Reading(512, "mean", 64)):
+            rows = read_texts([text, "Aspirin"], encoder, reading)
+            whole = encoder.tokenizer.ids([text])[0]
+            limit = reading.chunk or reading.context
+            body = limit - encoder.tokenizer.special
+            first = [ids[1:-1] for ids, owner in zip(rows.ids, rows.text, strict=True) if owner == 0]
+            assert np.concatenate(first).tolist() == whole[: body * reading.chunks]

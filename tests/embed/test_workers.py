@@ -42,7 +42,7 @@ def texts() -> pl.DataFrame:
 def small_units() -> Iterator[None]:
     """Many units of a small cohort; workers read them from the plan, so this process alone needs it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(plan.UNIT_TOKENS, "cpu", 1000)
+        patch.setattr(plan, "UNIT_TOKENS", 1000)
         yield
 
 
