@@ -94,6 +94,9 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
         raise InputError(f"{said}; write its path as seen from the folder of the book")
     _check_serialization(profile, path, origin)
     _check_data(profile)
+    if profile.model_folder and not Path(profile.model_folder).expanduser().is_dir():
+        said = f"{origin['model_folder']}: model_folder {profile.model_folder} does not exist"
+        raise InputError(f"{said}; write the path of a folder with models in it")
     profile = profile.model_copy(update=_resolved(profile, folder.parent))
     _check_encoder(profile, path, origin)
     return profile

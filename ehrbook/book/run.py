@@ -16,6 +16,8 @@ from typing import Any
 from ehrbook.book.chapter import Chapter, chapters_in_toc, parameters_for, read_chapter
 from ehrbook.book.profile import PATHS, Profile
 from ehrbook.book.stamp import Stamp, digest, make_stamp, sha256, table_file, why
+from ehrbook.embed import find_spec
+from ehrbook.embed.files import find_folders
 from ehrbook.errors import ChapterError, InputError
 
 # Alike in every run, and without a connection: a reader's records never leave the machine.
@@ -65,6 +67,7 @@ def run_chapters(profile: Profile, root: Path, only: str | None = None) -> list[
     ``only`` stops after the chapter of that name. Raises `InputError` for bad input and `ChapterError` otherwise.
     """
     build = build_folder(profile, root)
+    find_folders(find_spec(profile.encoder), profile.model_folder)  # weights that are missing are said at once
     _prepare_kernel(build)
     chapters = [read_chapter(path) for path in chapters_in_toc(root)]
     if only is not None and only not in (slugs := [chapter.slug for chapter in chapters]):

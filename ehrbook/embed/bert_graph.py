@@ -84,10 +84,14 @@ def threads() -> int:
 def _build(folder: Path) -> Any:
     import openvino.opset13 as op
     from openvino import Model
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     config = json.loads((folder / "config.json").read_text())
-    weights = load_file(folder / "model.safetensors")
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / 'model.safetensors'} is damaged: {error}; download the model again") from error
     prefix = "bert." if "bert.embeddings.word_embeddings.weight" in weights else ""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
 

@@ -85,7 +85,7 @@ def _embed(
         seconds = estimate_seconds(plan, encoder) if workers == HERE else None
         print(describe(plan, encoder, seconds), file=sys.stderr)
         title = f"embedding at {reading.context}"
-        with tqdm(total=plan.new_tokens, desc=title, unit="token", unit_scale=True) as bar:
+        with tqdm(total=plan.new_tokens, desc=title, unit="token", unit_scale=True, disable=not plan.units) as bar:
             run_plan(plan, encoder, reading, store, workers, bar.update)
     return finish(plan, encoder, store, reading, time.monotonic() - started)
 

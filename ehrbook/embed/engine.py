@@ -151,7 +151,7 @@ def describe(plan: Plan, encoder: Encoder, seconds: float | None, workers: int =
     there = f", {plan.reused:,} of them there" if plan.reused else ""
     if not plan.units:
         return f"{encoder.spec.title}: {plan.asked:,} texts{there}, nothing to embed"
-    what = f"{plan.new_tokens:,} tokens in {len(plan.units):,} units"
+    what = f"{plan.new_tokens:,} tokens in {len(plan.units):,} {'unit' if len(plan.units) == 1 else 'units'}"
     about = "" if seconds is None else f", {_duration(seconds / workers)}"
     return f"{encoder.spec.title} ({encoder.engine}, {encoder.device}): {plan.asked:,} texts{there}, {what}{about}"
 

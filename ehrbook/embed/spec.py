@@ -104,8 +104,9 @@ class Reading:
                 )
             return self
         chunk = min(self.chunk or spec.context, self.context)
-        if not 16 <= chunk <= spec.context:
-            raise InputError(f"chunk: {chunk} tokens do not fit encoder '{spec.name}'; give 16 to {spec.context}")
+        if not 16 <= chunk <= (self.chunk or chunk) <= spec.context:
+            said = self.chunk or self.context
+            raise InputError(f"chunk: {said} tokens do not fit encoder '{spec.name}'; give 16 to {spec.context}")
         return Reading(self.context, self.chunking, chunk)
 
 
@@ -125,7 +126,9 @@ def find_spec(name: str) -> EncoderSpec:
         return specs[name]
     folder = Path(name)
     if not folder.is_dir():
-        raise InputError(f"encoder '{name}' does not exist; {nearest(name, specs)}, or the path of a model's folder")
+        if "/" in name:
+            raise InputError(f"encoder: there is no folder {name}; give the path of a model's folder, or a name")
+        raise InputError(f"encoder '{name}' does not exist; {nearest(name, specs)} (or give a model's folder)")
     if (folder / OWN_ROW).exists():
         return _row(_read_yaml(folder / OWN_ROW), name, str(folder / OWN_ROW))
     return _sentence_transformers_row(folder)
@@ -134,11 +137,18 @@ def find_spec(name: str) -> EncoderSpec:
 def _row(row: object, name: str, place: str) -> EncoderSpec:
     if not isinstance(row, dict):
         raise InputError(f"{place}: a row is a list of 'key: value' lines; compare it with {MODELS}")
+    fields = {key: field for key, field in EncoderSpec.model_fields.items() if key != "name"}
+    for key in row:
+        if key not in fields:
+            raise InputError(f"{place}: unknown key '{key}'; {nearest(str(key), fields)}")
+    if absent := [key for key, field in fields.items() if field.is_required() and key not in row]:
+        raise InputError(f"{place}: {', '.join(absent)} must be said as well; compare it with {MODELS}")
     try:
         return EncoderSpec.model_validate({**row, "name": name})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{place}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{place}, {'.'.join(map(str, first['loc']))}: {said}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch.nn.functional import scaled_dot_product_attention
 
 from ehrbook.embed.pooling import pooling_weights
@@ -43,15 +44,19 @@ def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device
     transformers.logging.disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config.is_causal = spec.attention == "causal"  # the library's decoders read both ways without it
-    model, loaded = transformers.AutoModel.from_pretrained(
-        folder,
-        config=config,
-        local_files_only=True,
-        trust_remote_code=False,
-        dtype=getattr(torch, spec.dtype),
-        attn_implementation="eager" if config.model_type == "deberta-v2" else "sdpa",
-        output_loading_info=True,
-    )
+    try:
+        model, loaded = transformers.AutoModel.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=getattr(torch, spec.dtype),
+            attn_implementation="eager" if config.model_type == "deberta-v2" else "sdpa",
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise InputError(f"{folder}: its weights cannot be read: {said}; download the model again") from error
     # The library draws what it does not find at random, and says so in a warning alone. A pooler is never used here.
     if absent := sorted(name for name in loaded["missing_keys"] if "pooler" not in name):
         raise InputError(

@@ -73,10 +73,7 @@ HERE = Workers()  # this process
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs to know: paths and names alone, so that it goes through any queue.
-
-    ``asked`` is what `load_encoder` gets, ``fingerprint`` that of the encoder it must turn out to be.
-    """
+    """What a worker needs to know: paths and names; its encoder must turn out to have this ``fingerprint``."""
 
     plan: Path
     asked: tuple[str, str, Dtype | None, bool, str]
@@ -272,6 +269,8 @@ def _through_slurm(order: Order, shards: Mapping[int, Path], workers: Workers) -
     logs.mkdir(exist_ok=True, mode=0o700)
     executor = submitit.AutoExecutor(folder=logs)
     executor.update_parameters(name="ehrbook", timeout_min=JOB_MINUTES, slurm_additional_parameters=dict(workers.slurm))
+    if executor.cluster == "local":
+        print("no sbatch here: the jobs run as processes on this machine", file=sys.stderr)
     numbers, count = list(shards), min(workers.count, len(shards))
     shares = _shares(order.device, count) if executor.cluster == "local" else [{}] * count
     try:

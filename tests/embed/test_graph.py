@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ehrbook.embed import Reading, encode_batch, load_encoder, read_texts
-from tests.embed.tiny_models import CONTEXT, TEXTS, make_model, make_word_pieces, one_thread, write_row
+from ehrbook.embed import Reading, encode_batch, load_encoder, read_texts, tokenize
+from ehrbook.errors import InputError
+from tests.embed.tiny_models import CONTEXT, TEXTS, make_model, make_whole, make_word_pieces, one_thread, write_row
 
 OLDER = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 RECORDS = [
@@ -96,3 +97,13 @@ def test_nothing_is_imported_that_takes_seconds_or_reports_home() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "[] True\n"
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_weights_that_were_cut_off_are_said_in_one_line(tmp_path: Path, engine: str) -> None:
+    folder = make_whole(tmp_path / "cut", "bert")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    encoder = load_encoder(str(folder), engine=engine)
+    with pytest.raises(InputError, match="download the model again"):
+        encode_batch(tokenize(["Aspirin"], encoder, 16), encoder)

@@ -128,7 +128,7 @@ def refused_row(name: str, base: Path, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pooled": "mean"}, "encoder.yml, pooled: Extra inputs are not permitted"),
+        ({"pooled": "mean"}, "encoder.yml: unknown key 'pooled'; did you mean 'pooling'"),
         ({"context": "long"}, "encoder.yml, context: Input should be a valid integer"),
         ({"context": 0}, "encoder.yml, context: Input should be greater than 0"),
         ({"dimension": None}, "encoder.yml, dimension: Input should be a valid integer"),
@@ -157,8 +157,12 @@ def test_what_is_wrong_in_encoder_yml(folder: Path, tmp_path: Path, changes: dic
     [
         ("encoder.yml", "title: [", "encoder.yml is no YAML; mend its brackets"),
         ("encoder.yml", "- title", "encoder.yml: write 'key: value' lines"),
-        ("encoder.yml", "title: X", "encoder.yml, dimension: Field required"),
-        ("encoder.yml", WHOLE_ROW + "dtype: float32, 1: 2}", "encoder.yml, .*1.*: Keys should be strings"),
+        (
+            "encoder.yml",
+            "title: X",
+            "encoder.yml: dimension, context, attention, .*, dtype must be said as well",
+        ),
+        ("encoder.yml", WHOLE_ROW + "dtype: float32, 1: 2}", "encoder.yml: unknown key '1'; valid: "),
         ("config.json", "{", "config.json is not there or no JSON object; download the model again"),
         ("config.json", "[]", "config.json is not there or no JSON object; download the model again"),
         ("config.json", None, "config.json is not there or no JSON object; download the model again"),
@@ -227,7 +231,7 @@ def test_a_folder_that_says_nothing(tmp_path: Path) -> None:
     make_model(tmp_path, "bert")
     said = refused(tmp_path)
     assert f"{tmp_path} does not say how it is read: write encoder.yml in it (title, dimension, context" in said
-    assert "does not exist; valid: " in refused(tmp_path / "nowhere")
+    assert "there is no folder " in refused(tmp_path / "nowhere")
 
 
 def test_a_number_type_that_does_not_exist() -> None:
