@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,8 +18,15 @@ from ehrbook.errors import InputError
 
 MANY = 32  # shards; more are merged into few when a run has ended
 MERGED_BYTES = 1 << 28  # of a merged shard
-AT_ONCE = 512  # rows of a look-up
 SCHEMA = pa.schema({"text_sha256": pa.string(), "tokens": pa.int32()})
+
+
+class _Shard(NamedTuple):
+    """One file: its keys (text_sha256, tokens), mapped, and the byte at which its vectors begin."""
+
+    path: Path
+    keys: pa.Table
+    begins: int
 
 
 class VectorStore:
@@ -38,8 +45,7 @@ class VectorStore:
         self._open()
 
     def _open(self) -> None:
-        self._shards: list[tuple[pa.Table, NDArray[np.generic]]] = []
-        self._paths: list[Path] = []
+        self._shards: list[_Shard] = []
         self._index: pl.DataFrame | None = None
         for path in sorted(self.folder.glob("*.arrow")):
             self._load(path)
@@ -47,28 +53,30 @@ class VectorStore:
     def _load(self, path: Path) -> None:
         try:
             with pa.memory_map(str(path)) as source:
+                start = source.read_buffer().address
+                source.seek(0)
                 table = pa.ipc.open_file(source).read_all()
-            (column,) = table["vector"].chunks  # one batch a file; combine_chunks would copy it out of the map
-            vectors = column.values.to_numpy(zero_copy_only=True).reshape(table.num_rows, self.dimension)
-            if vectors.dtype != self.dtype or table.column_names != ["text_sha256", "tokens", "vector"]:
-                raise ValueError(f"{vectors.dtype} vectors of {table.column_names}")
+            (column,) = table["vector"].chunks  # one batch a file
+            wanted = pa.list_(pa.from_numpy_dtype(self.dtype), self.dimension)
+            if column.type != wanted or table.column_names != ["text_sha256", "tokens", "vector"]:
+                raise ValueError(f"{column.type} in {table.column_names}")
+            begins = column.values.buffers()[1].address - start  # where in the file its numbers lie
         except (pa.ArrowInvalid, OSError, ValueError, KeyError, AttributeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's fault, or want of memory: the file may be whole
             print(f"{path} is damaged and set aside, its texts are embedded again: {error}", file=sys.stderr)
             os.replace(path, path.with_suffix(".damaged"))
             return
-        self._shards.append((table.select(["text_sha256", "tokens"]), vectors))
-        self._paths.append(path)
+        self._shards.append(_Shard(path, table.select(["text_sha256", "tokens"]), begins))
         self._index = None
 
     @property
     def index(self) -> pl.DataFrame:
         """One row a vector: text_sha256, tokens, shard, row; where a text was written twice, its first."""
         if self._index is None:
-            rows = np.array([table.num_rows for table, _ in self._shards], dtype=np.int64)
+            rows = np.array([shard.keys.num_rows for shard in self._shards], dtype=np.int64)
             starts = np.repeat(np.cumsum(rows) - rows, rows)
-            keys = pa.concat_tables([SCHEMA.empty_table(), *(table for table, _ in self._shards)])
+            keys = pa.concat_tables([SCHEMA.empty_table(), *(shard.keys for shard in self._shards)])
             whole = pl.DataFrame(keys).with_columns(
                 shard=np.repeat(np.arange(len(rows), dtype=np.uint32), rows),
                 row=(np.arange(rows.sum()) - starts).astype(np.uint32),
@@ -89,15 +97,18 @@ class VectorStore:
         vectors = np.empty((len(found), self.dimension), dtype=self.dtype)
         shard, row = found["shard"].to_numpy(), found["row"].to_numpy()
         order = np.lexsort((row, shard))  # each file from front to back
-        cuts = np.union1d(np.flatnonzero(np.diff(shard[order])) + 1, np.arange(AT_ONCE, len(order), AT_ONCE))
-        for places in np.split(order, cuts):
-            if len(places):
-                vectors[places] = self._shards[shard[places[0]]][1][row[places]]
+        try:
+            for places in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
+                if len(places):
+                    _read_rows(self._shards[shard[places[0]]], row[places], vectors, places)
+        except FileNotFoundError:  # another run has merged it meanwhile
+            self._open()
+            return self.lookup(keys)
         return vectors
 
     def merge(self) -> None:
         """Put small files together, where there are many; a kill in between leaves some rows twice, and none lost."""
-        small = {number for number, path in enumerate(self._paths) if path.stat().st_size < MERGED_BYTES // 2}
+        small = {number for number, shard in enumerate(self._shards) if shard.path.stat().st_size < MERGED_BYTES // 2}
         if len(small) <= MANY:
             return
         rows = max(1, MERGED_BYTES // (self.dimension * self.dtype.itemsize))
@@ -107,9 +118,20 @@ class VectorStore:
             part = order[start : start + rows]
             keys = part["text_sha256"].to_list()
             written.add(write_shard(self.folder, keys, part["tokens"].to_list(), self.lookup(keys), self.dtype.name))
-        for path in {self._paths[number] for number in small} - written:
+        for path in {self._shards[number].path for number in small} - written:
             path.unlink()
         self._open()
+
+
+def _read_rows(shard: _Shard, rows: NDArray[np.uint32], vectors: NDArray[Any], places: NDArray[np.int64]) -> None:
+    """Read rows of a file into their places among ``vectors``: reading is faster than touching a map anew."""
+    width = vectors.shape[1] * vectors.dtype.itemsize
+    target = vectors.data.cast("B")
+    with shard.path.open("rb") as file:
+        for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+            part = target[place * width : (place + 1) * width]
+            if os.preadv(file.fileno(), [part], shard.begins + row * width) != width:
+                raise OSError(f"{shard.path} ends before its row {row}")
 
 
 def shard_path(folder: Path, keys: Sequence[str]) -> Path:

@@ -183,3 +183,14 @@ def test_a_fault_of_the_disk_sets_no_shard_aside(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(VectorStore(tmp_path, "f", 4).lookup(["1"])) == 1
+
+
+def test_a_look_up_finds_what_another_run_has_merged_meanwhile(tmp_path: Path) -> None:
+    vectors = np.arange(4 * (MANY + 1), dtype=np.float32).reshape(-1, 4)
+    keys = [str(number) for number in range(len(vectors))]
+    for key, vector in zip(keys, vectors, strict=True):
+        VectorStore(tmp_path, "f", 4).append([key], [1], vector[None])
+    store = VectorStore(tmp_path, "f", 4)
+    VectorStore(tmp_path, "f", 4).merge()
+    assert len(list(store.folder.glob("*.arrow"))) == 1
+    assert np.array_equal(store.lookup(keys[::-1]), vectors[::-1])
