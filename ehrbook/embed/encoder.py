@@ -34,7 +34,7 @@ class Encoder:
     """An encoder ready to use; its weights are loaded when they are first needed.
 
     ``folders`` are those of the weights and of the adapters, ``files_sha256`` covers all their files. ``engine`` is
-    "openvino" or "torch": the same vectors, within float32.
+    "openvino" or "torch": the same vectors, within the rounding of the number type.
     """
 
     spec: EncoderSpec
@@ -70,7 +70,7 @@ class Encoder:
         import torch
 
         length = min(PROBE_TOKENS, self.spec.context)
-        row = np.resize(np.array([*self.tokenizer.before, 1000, *self.tokenizer.after], dtype=np.int32), length)
+        row = np.zeros(length, dtype=np.int32)  # a token that every model has; which one does not matter
         self.encode([row], [0])  # loads the weights and warms up
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -117,7 +117,7 @@ class Encoder:
 
         That is files, attention, pooling, normalisation, number type, context and chunks, and the template filled
         with the instruction. An encoder that takes no instruction has one fingerprint for all of them, so that
-        nothing is embedded twice. The engine is no part of it: both compute the same.
+        nothing is embedded twice. The engine is no part of it: both compute the same, but for the number type's rounding.
         """
         reading = reading.within(self.spec)
         shape = [
