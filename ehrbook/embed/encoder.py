@@ -117,7 +117,7 @@ class Encoder:
 
         That is files, attention, pooling, normalisation, number type, context and chunks, and the template filled
         with the instruction. An encoder that takes no instruction has one fingerprint for all of them, so that
-        nothing is embedded twice. The engine is no part of it: both compute the same, but for the number type's rounding.
+        nothing is embedded twice. The engine is no part of it: both compute the same, but for rounding.
         """
         reading = reading.within(self.spec)
         shape = [
