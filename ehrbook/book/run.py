@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import sys
 import time
@@ -86,6 +87,8 @@ def run_chapters(profile: Profile, root: Path, only: str | None = None) -> list[
 def _prepare_kernel(build: Path) -> None:
     """Make "python3" this very interpreter, whatever kernels the machine has, and quiet about its transport."""
     os.environ.update(KERNEL, JUPYTER_PATH=str(build / "jupyter"))
+    # A kernel that is shut down can close its sockets before their last callback runs; what failed is raised anyway.
+    logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
