@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 # The order of the domains, and of the marks and lines that tell them apart in greyscale.
@@ -142,82 +141,6 @@ def plot_throughput(benchmark: pd.DataFrame) -> Figure:
     sns.barplot(benchmark, x="tokens_per_cpu_second", y="variant", ax=axes, color=sns.color_palette()[2])
     axes.set(xlabel="tokens per CPU second", ylabel="")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:,.0f}"))
-    return figure
-
-
-def plot_few_shot(runs: pd.DataFrame, groups: dict[str, str], metric: str = "AUROC") -> Figure:
-    """Draw few-shot curves: one panel a task group, a thin line a replicate and a thick line their mean.
-
-    ``runs`` is the results table (columns task, features, k, replicate, metric, value, status); k = -1 is drawn at
-    the right as "all".
-    """
-    judged = runs[(runs["metric"] == metric) & (runs["status"] == "ok")]
-    judged = judged.assign(group=judged["task"].map(groups))
-    table = judged.groupby(["group", "features", "k", "replicate"]).agg({"value": "mean"}).reset_index()
-    shots = sorted(int(k) for k in table["k"].unique() if k > 0)
-    everything = 2 * max(shots)
-    table["x"] = table["k"].where(table["k"] > 0, everything)
-    names = [name for name in dict.fromkeys(groups.values()) if name in set(table["group"])]
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(9.4, 3.7 * rows), sharey=True, squeeze=False)
-    for axes in panels.flat[len(names) :]:
-        axes.set_axis_off()
-    for axes, name in zip(panels.flat, names, strict=False):
-        _few_shot_panel(axes, table[table["group"] == name])
-        axes.axhline(0.5, color="0.5", linestyle=":", linewidth=1)
-        axes.set(title=name, xlabel="shots per class", ylabel=metric, xscale="log")
-        axes.set_xticks([*shots, everything], [*map(str, shots), "all"])
-        axes.xaxis.set_minor_locator(NullLocator())
-    panels[0][0].legend(title="", frameon=False, loc="upper left")
-    return figure
-
-
-def _few_shot_panel(axes: Axes, table: pd.DataFrame) -> None:
-    for place, (features, part) in enumerate(table.groupby("features")):
-        colour = sns.color_palette()[place]
-        for _, replicate in part[part["k"] > 0].groupby("replicate"):
-            axes.plot(replicate["x"], replicate["value"], color=colour, alpha=0.25, linewidth=0.8)
-        mean = part.groupby("x").agg({"value": "mean"})
-        axes.plot(mean.index, mean["value"], color=colour, marker=MARKERS[place], linewidth=2, label=str(features))
-
-
-def plot_intervals(table: pd.DataFrame, ceiling: pd.DataFrame) -> Figure:
-    """Draw value and 95 % interval per task and features (columns title, features, value, lower, upper).
-
-    ``ceiling`` (columns title, oracle_auroc) marks the best that can be expected, where it is known.
-    """
-    titles = list(dict.fromkeys(table["title"]))
-    kinds = sorted(table["features"].unique())
-    figure, axes = plt.subplots(figsize=(7, 0.55 * len(titles) + 1))
-    for place, features in enumerate(kinds):
-        part = table[table["features"] == features]
-        height = [titles.index(title) + (place - (len(kinds) - 1) / 2) * 0.25 for title in part["title"]]
-        spread = np.vstack([part["value"] - part["lower"], part["upper"] - part["value"]])
-        axes.errorbar(part["value"], height, xerr=spread, fmt=MARKERS[place], capsize=3, label=features)
-    known = ceiling[ceiling["title"].isin(titles)].dropna(subset="oracle_auroc")
-    if len(known):
-        height = [titles.index(title) for title in known["title"]]
-        axes.plot(known["oracle_auroc"], height, "|", markersize=18, color="0.2", markeredgewidth=2, label="oracle")
-    axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
-    axes.set(yticks=range(len(titles)), yticklabels=titles, xlabel="AUROC with 95 % interval over subjects")
-    axes.invert_yaxis()
-    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(kinds) + 1)
-    return figure
-
-
-def plot_context(table: pd.DataFrame, series: str) -> Figure:
-    """Draw AUROC against the context window (columns context, auroc, lower, upper and the column ``series``)."""
-    figure, axes = plt.subplots(figsize=(6, 3.8))
-    for place, (name, part) in enumerate(table.groupby(series, sort=False)):
-        spread = np.vstack([part["auroc"] - part["lower"], part["upper"] - part["auroc"]])
-        shifted = part["context"] * 1.03**place
-        axes.errorbar(shifted, part["auroc"], yerr=spread, marker=MARKERS[place], capsize=3, label=str(name))
-    windows = sorted(table["context"].unique())
-    axes.set(xscale="log", xlabel="context window, tokens", ylabel="AUROC")
-    axes.set_xticks(windows, [str(window) for window in windows])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(title="", frameon=False)
     return figure
 
 

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ehrbook.data import load_source
 from ehrbook.embed import Reading, find_spec, load_specs
 from ehrbook.errors import InputError, nearest
+from ehrbook.evaluate import load_models, needed_draws
 from ehrbook.serialize import Content, load_form
+from ehrbook.tasks import load_tasks
 
 # Parameters that name a place on the reader's machine: chapters run in another folder, and pages show the last name.
-PATHS = ("data", "model_folder", "instruction_file", "serialization", "encoder")
+PATHS = ("data", "model_folder", "instruction_file", "serialization", "encoder", "clmbr_features")
 _Positive = Annotated[int, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -48,9 +50,13 @@ class Profile(BaseModel):
     contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
     chunking: Literal["none", "mean", "concatenate"] = "none"  # of texts beyond the encoder's own context
     chunk: _Positive | None = None  # tokens of a chunk; null is the encoder's own context
+    models: Annotated[list[str], Field(min_length=1)]  # rows of ehrbook/evaluate/models.yml, the one in question first
+    clmbr_features: str = ""  # file of CLMBR's features as EHRSHOT ships it; empty: a small one is trained
     shots: Annotated[list[_Positive], Field(min_length=1)]  # per class, increasing
     replicates: _Positive
     draws: _Positive  # of the bootstrap
+    compared_shots: list[_Positive]  # of shots: where models are tested against each other; all labels always
+    paired_draws: _Positive  # of those tests
 
     @model_validator(mode="after")
     def _lists_make_sense(self) -> Profile:
@@ -59,6 +65,8 @@ class Profile(BaseModel):
             raise ValueError("split_fractions: three shares that sum to 1 are needed")
         if self.shots != sorted(set(self.shots)):
             raise ValueError(f"shots: write them increasing, each once, not {self.shots}")
+        if strange := sorted(set(self.compared_shots) - set(self.shots)):
+            raise ValueError(f"compared_shots: {strange[0]} is none of shots; add it there or leave it out")
         return self
 
 
@@ -99,12 +107,13 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
         raise InputError(f"{said}; write the path of a folder with models in it")
     profile = profile.model_copy(update=_resolved(profile, folder.parent))
     _check_encoder(profile, path, origin)
+    _check_models(profile, path, origin)
     return profile
 
 
 def _resolved(profile: Profile, book: Path) -> dict[str, str]:
     """Make whole paths of folders, since the chapters run in another one; an encoder may be a name instead."""
-    folders = {"data": Path(profile.data), "model_folder": Path(profile.model_folder).expanduser()}
+    folders = {key: Path(getattr(profile, key)).expanduser() for key in ("data", "model_folder", "clmbr_features")}
     found = {key: str(path.resolve()) for key, path in folders.items() if getattr(profile, key)}
     own = book / Path(profile.encoder).expanduser()
     return {**found, "encoder": str(own.resolve())} if own.is_dir() and profile.encoder not in load_specs() else found
@@ -128,7 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _say(error: ValidationError, path: Path, origin: dict[str, str]) -> str:
     first = error.errors()[0]
     if not first["loc"]:
-        return f"{path}: {first['msg'].removeprefix('Value error, ')}"
+        said = first["msg"].removeprefix("Value error, ")
+        return f"{origin.get(said.split(':')[0], path)}: {said}"
     key = str(first["loc"][0])
     place = "".join(f"[{part}]" for part in first["loc"][1:] if isinstance(part, int))
     return f"{origin.get(key, path)}: parameter '{key}{place}': {first['msg'].lower()}, not {first['input']!r}"
@@ -154,6 +164,29 @@ def _check_encoder(profile: Profile, path: Path, origin: dict[str, str]) -> None
             Reading(context, profile.chunking, profile.chunk).within(spec)
     except InputError as error:
         key = "chunk" if str(error).startswith("chunk:") else key
+        raise InputError(f"{origin.get(key, path)}: {error}") from error
+
+
+def _check_models(profile: Profile, path: Path, origin: dict[str, str]) -> None:
+    """Find the rows and count the tests now, rather than after hours in chapter 4."""
+    key = "models"
+    try:
+        models = load_models(profile.models)
+        if models[0].kind != "text" or not (rivals := [model for model in models if model.kind == "baseline"]):
+            raise InputError("models: the first must be of kind text, and one at least a baseline to compare it with")
+        if len(set(profile.models)) < len(profile.models):
+            raise InputError("models: one is named twice; leave it out once")
+        if profile.clmbr_features and not Path(profile.clmbr_features).is_file():
+            key = "clmbr_features"
+            raise InputError(f"clmbr_features {profile.clmbr_features} does not exist; write the path of the file")
+        tests = len(load_tasks()) * len(rivals)
+        if profile.paired_draws < (least := needed_draws(tests)):
+            key = "paired_draws"
+            raise InputError(
+                f"paired_draws: with {profile.paired_draws:,} draws none of {tests} tests (tasks x baselines) can be "
+                f"significant after Holm's correction; give at least {least:,}"
+            )
+    except InputError as error:
         raise InputError(f"{origin.get(key, path)}: {error}") from error
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from ehrbook.book.suppression import HIDDEN, WITHHELD, is_small, shown_count, suppress
-from ehrbook.data import SPLITS
-from ehrbook.evaluate import ALL
-from ehrbook.tasks import Task
 from ehrbook.tasks.report import SAMPLED
 
 
@@ -87,16 +84,6 @@ def say_prevalence(drawn: pd.DataFrame) -> str:
     )
 
 
-def shown_results(results: pd.DataFrame, real: bool) -> pd.DataFrame:
-    """Blank the counts of positives of real subjects where they, or the negatives, are small."""
-    if not real:
-        return results
-    counts = results[["n", "positives"]].astype("float64")
-    rest = counts["n"] - counts["positives"]
-    small = counts["positives"].map(is_small) | rest.map(is_small)
-    return results.assign(positives=results["positives"].mask(small), prevalence=results["prevalence"].mask(small))
-
-
 def say_attrition(attrition: pd.DataFrame) -> str:
     """Say what the flow shows: which rule costs most labels."""
     costly = attrition.sort_values("removed_labels", kind="stable").iloc[-1]
@@ -118,105 +105,7 @@ def say_ceiling(ceiling: pd.DataFrame) -> str:
     )
 
 
-def all_label_results(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
-    """Return the results with all training labels of the tasks that can be judged, with the tasks' titles."""
-    final = results[(results["k"] == ALL) & (results["status"] == "ok")]
-    titles = final["task"].map({name: task.title for name, task in tasks.items()})
-    order = {name: place for place, name in enumerate(tasks)}
-    placed = final.assign(title=titles, place=final["task"].map(order))
-    return placed.sort_values(["place", "metric", "features"], kind="stable").drop(columns="place")
-
-
-def evaluable_table(status: pd.DataFrame, tasks: dict[str, Task], real: bool) -> pd.DataFrame:
-    """Write the table of `ehrbook.evaluate.evaluable` for reading: "positives of labels" per split.
-
-    Where a count of real subjects is small in any split, all splits of the task are hidden.
-    """
-    titles = status["task"].map({name: task.title for name, task in tasks.items()})
-    said: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for _, row in status.iterrows():
-        counts = {split: (row[f"{split} positives"], row[f"{split} labels"]) for split in SPLITS}
-        hide = real and any(is_small(found) or is_small(labels - found) for found, labels in counts.values())
-        for split, (found, labels) in counts.items():
-            said[split].append(WITHHELD if hide else f"{found} of {labels}")
-    return pd.DataFrame({"task": titles, **said, "status": status["status"]})
-
-
-def results_table(final: pd.DataFrame) -> pd.DataFrame:
-    """Write `all_label_results` for reading: one row a task and set of features, "value (lower to upper)".
-
-    Counts that `shown_results` has blanked stay blank.
-    """
-    said = final.assign(
-        said=[f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})" for row in final.itertuples()],
-        held_out=[
-            f"{positives:.0f} of {n:.0f} ({share:.0%})" if positives == positives else WITHHELD
-            for positives, n, share in final[["positives", "n", "prevalence"]].astype("float64").to_numpy()
-        ],
-    )
-    wide = said.pivot_table(
-        index=["title", "features", "held_out"], columns="metric", values="said", aggfunc="first", sort=False
-    )
-    table = (
-        wide.reset_index()
-        .rename_axis(columns=None)
-        .rename(columns={"title": "task", "held_out": "positives in held_out"})
-    )
-    return table[["task", "features", "AUROC", "AUPRC", "Brier", "positives in held_out"]]
-
-
-def context_curve(results: pd.DataFrame, tasks: dict[str, Task]) -> pd.DataFrame:
-    """Average AUROC over the tasks of a group at each context (the name of the features, in tokens).
-
-    Columns: group, context, auroc (mean), lower and upper (the lowest and highest task), tasks.
-    """
-    final = all_label_results(results, tasks)
-    auroc = final[final["metric"] == "AUROC"]
-    auroc = auroc.assign(
-        group=auroc["task"].map({name: task.group for name, task in tasks.items()}),
-        context=auroc["features"].astype(int),
-    )
-    curve = auroc.groupby(["group", "context"], sort=True)["value"].agg(["mean", "min", "max", "count"]).reset_index()
-    return curve.rename(columns={"mean": "auroc", "min": "lower", "max": "upper", "count": "tasks"})
-
-
-def say_few_shot(means: pd.DataFrame) -> str:
-    """Say what the few-shot curves show: where each set of features begins and ends in each group."""
-    auroc = means[means["metric"] == "AUROC"]
-    parts = []
-    for (group, features), part in auroc.groupby(["group", "features"]):
-        by_shots = part.groupby("k")["value"].mean()
-        parts.append(f"{group}, {features}: {by_shots[by_shots.index > 0].iloc[0]:.2f} to {by_shots[ALL]:.2f}")
-    return f"Few-shot curves of mean AUROC, from the fewest shots to all labels. {'; '.join(parts)}."
-
-
-def say_intervals(auroc: pd.DataFrame) -> str:
-    """Say what the interval plot shows: the best and the worst task for each set of features."""
-    parts = []
-    for features, part in auroc.groupby("features"):
-        ranked = part.sort_values("value")
-        worst, best = ranked.iloc[0], ranked.iloc[-1]
-        parts.append(
-            f"{features}: best {best['title'].lower()} ({best['value']:.2f}), "
-            f"worst {worst['title'].lower()} ({worst['value']:.2f})"
-        )
-    return f"AUROC per task with 95 % intervals. {'; '.join(parts)}."
-
-
 def say_map(points: pd.DataFrame) -> str:
     """Say what the map shows: how many texts of each label, and where their means lie along the first component."""
     parts = [f"{len(part)} of a {label}, mean {part['x'].mean():.2f}" for label, part in points.groupby("label")]
     return f"Map of embeddings in two dimensions. Along the first component: {'; '.join(parts)}."
-
-
-def say_context(curve: pd.DataFrame, series: str) -> str:
-    """Say what a context curve shows: the value at the shortest and longest context, and the best one."""
-    parts = []
-    for name, part in curve.groupby(series, sort=False):
-        part = part.sort_values("context")
-        first, last, best = part.iloc[0], part.iloc[-1], part.sort_values("auroc").iloc[-1]
-        parts.append(
-            f"{name}: {first['auroc']:.3f} at {first['context']} tokens, {last['auroc']:.3f} at {last['context']}, "
-            f"highest at {best['context']}"
-        )
-    return f"AUROC against context window. {'; '.join(parts)}."

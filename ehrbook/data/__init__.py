@@ -2,7 +2,8 @@
 
 Read in this order: `schema` (the tables), `source` (a source's words, as data), then four ways to get events: `read`
 and `meds_folder` (MEDS), `ehrshot`, `omop` with `omop_files`, `synthetic`; `adapt` and `words` (events to records and
-codes), `coverage`, `splits`, `history` (the cut in time), `cohort` (who is in it).
+codes), `parents` (what a code is a kind of), `coverage`, `splits`, `history` (the cut in time), `cohort` (who is in
+it).
 """
 
 from ehrbook.data.adapt import adapt

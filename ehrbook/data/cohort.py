@@ -12,6 +12,7 @@ from ehrbook.data.adapt import adapt
 from ehrbook.data.ehrshot import read_ehrshot
 from ehrbook.data.meds_folder import read_meds_folder
 from ehrbook.data.omop import read_omop
+from ehrbook.data.parents import find_parents
 from ehrbook.data.source import Source, Visit, load_source
 from ehrbook.data.synthetic import generate
 from ehrbook.errors import InputError
@@ -21,7 +22,7 @@ READERS = {"meds": read_meds_folder, "ehrshot": read_ehrshot, "omop": read_omop}
 
 @dataclass(frozen=True)
 class Cohort:
-    """Records and codes of one source, in the schemas of `ehrbook.data.schema`, and what came with them.
+    """Records, codes and parents of one source, in the schemas of `ehrbook.data.schema`, and what came with them.
 
     ``missing`` lists the columns that the source lacks; ``labels``, ``splits``, ``shots`` and ``oracle`` are None
     where the source ships none.
@@ -30,6 +31,7 @@ class Cohort:
     source: Source
     records: pl.DataFrame
     codes: pl.DataFrame
+    parents: pl.DataFrame
     missing: list[str]
     labels: pl.DataFrame | None = None
     splits: pl.DataFrame | None = None
@@ -53,7 +55,8 @@ def load_cohort(source: str, data: str = "", subjects: int | None = None, seed: 
     else:
         meds = generate(subjects, seed)
     records, codes = adapt(meds, words, folder)
-    return Cohort(words, records, codes, meds.missing, meds.labels, meds.splits, meds.shots, meds.oracle)
+    parents = find_parents(meds, words, folder)
+    return Cohort(words, records, codes, parents, meds.missing, meds.labels, meds.splits, meds.shots, meds.oracle)
 
 
 def describe_cohort(cohort: Cohort) -> pd.DataFrame:

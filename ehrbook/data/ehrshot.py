@@ -21,6 +21,7 @@ from ehrbook.data.meds_folder import (
     need_columns,
     read_meds_labels,
     read_meds_splits,
+    read_parents,
     sort_labels,
 )
 from ehrbook.data.read import Meds, check_csv_end, event_files, read_meds
@@ -59,7 +60,8 @@ def read_ehrshot(folder: Path, source: Source) -> Meds:
     if layout == MEDS:
         meds = read_meds(folder, source)
         events = meds.events.with_columns(pl.col("code").replace(MEDS_CODES))
-        return replace(meds, events=events, labels=read_meds_labels(folder), splits=read_meds_splits(folder))
+        labels, splits, parents = read_meds_labels(folder), read_meds_splits(folder), read_parents(folder)
+        return replace(meds, events=events, parents=parents, labels=labels, splits=splits)
     events = _read_events(folder / _EVENTS)
     if events.is_empty():
         raise InputError(f"{folder / _EVENTS} holds no event: the cohort is empty")

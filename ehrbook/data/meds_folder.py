@@ -50,15 +50,15 @@ def read_meds_folder(folder: Path, source: Source) -> Meds:
     meds = read_meds(folder, source)
     return replace(
         meds,
-        parents=_read_parents(folder),
+        parents=read_parents(folder),
         labels=read_meds_labels(folder),
         splits=read_meds_splits(folder),
         oracle=_read_oracle(folder),
     )
 
 
-def _read_parents(folder: Path) -> pl.DataFrame | None:
-    """Return (code, parent) of every pair in the lists ``parent_codes`` of ``metadata/codes.parquet``."""
+def read_parents(folder: Path) -> pl.DataFrame | None:
+    """Return (code, parent) of every pair in the lists ``parent_codes`` of ``metadata/codes.parquet``; None without."""
     path = folder / "metadata" / "codes.parquet"
     if not path.exists() or not isinstance(pl.read_parquet_schema(path).get("parent_codes"), pl.List):
         return None

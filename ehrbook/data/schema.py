@@ -46,6 +46,8 @@ TABLES: dict[str, pa.Schema] = {
             ("description_source", pa.string()),  # dataset, dictionary, code (its own words), none
         ]
     ),
+    # One row a pair: what a code is a kind of, for the codes above and all above them; empty where nothing says it.
+    "parents": pa.schema([("code", pa.string()), ("parent", pa.string())]),
     "splits": pa.schema([("subject_id", pa.int64()), ("split", pa.string())]),
     # MEDS label schema, plus the task.
     "labels": pa.schema([*_KEY, ("task", pa.string()), ("boolean_value", pa.bool_()), ("integer_value", pa.int64())]),
@@ -73,8 +75,7 @@ TABLES: dict[str, pa.Schema] = {
         [
             *_KEY,
             ("task", pa.string()),
-            ("features", pa.string()),
-            ("head", pa.string()),
+            ("model", pa.string()),
             ("k", pa.int64()),  # shots per class; -1 is all
             ("replicate", pa.int64()),
             ("y", pa.bool_()),

@@ -119,7 +119,7 @@ def input_files(source: Source, data: Path | None) -> list[Path]:
     if data is None:
         return []
     names = [dictionary.file for dictionary in source.dictionaries]
-    names += ["CONCEPT.csv", "CONCEPT_ANCESTOR.csv"] if source.descendants else []
+    names += ["CONCEPT.csv", "CONCEPT_ANCESTOR.csv", "CONCEPT_RELATIONSHIP.csv"] if source.descendants else []
     found = [find_dictionary(name, data) for name in dict.fromkeys(names)]
     inside = [path for path in sorted(data.rglob("*")) if path.is_file()]
     return inside + [path for path in found if path is not None and path not in inside]

@@ -24,6 +24,7 @@ from ehrbook.embed.spec import Reading
 from ehrbook.embed.store import VectorStore
 from ehrbook.embed.workers import HERE, Workers, run_plan
 from ehrbook.errors import InputError, nearest
+from ehrbook.tasks import whole_task
 
 A_DAY = 86_400  # seconds; no worker takes that long to write a shard
 
@@ -172,14 +173,36 @@ def lengths_of(
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
+def truncated_texts(
+    labels: pl.DataFrame, encoder: Encoder, store: Path, reading: Reading, wording: dict[str, str]
+) -> pl.DataFrame:
+    """Tell of each embedded text of labels whether it filled the context: columns text_sha256, truncated.
+
+    A text that ends with the last token that can be read counts as cut, since the rest was not written to see.
+    """
+    found = []
+    for said, part in by_instruction(labels, encoder, wording):
+        vectors = VectorStore(
+            store, encoder.fingerprint(reading, said), encoder.dimension(reading), encoder.stored_dtype
+        )
+        asked = part.select("text_sha256").unique(maintain_order=True)
+        known = asked.join(vectors.index, on="text_sha256", maintain_order="left")
+        found.append(known.select("text_sha256", truncated=pl.col("tokens") >= reading.context))
+    nothing = pl.DataFrame(schema={"text_sha256": pl.String, "truncated": pl.Boolean})
+    return pl.concat([nothing, *found]).unique("text_sha256", keep="first", maintain_order=True)
+
+
 def by_instruction(
     labels: pl.DataFrame, encoder: Encoder, wording: dict[str, str]
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield each instruction that the encoder reads and the labels under it, in the order of the tasks' names."""
+    """Yield each instruction that the encoder reads and the labels under it, in the order of the tasks' names.
+
+    A finding is read under the instruction of its whole task, so that one vector serves all findings of a report.
+    """
     tasks: dict[str, list[str]] = {}
     for task in labels["task"].unique().sort():
-        if task not in wording:
+        if (whole := whole_task(task)) not in wording:
             raise InputError(f"wording: task '{task}' has no instruction; {nearest(task, wording)}")
-        tasks.setdefault(encoder.read(wording[task]), []).append(task)
+        tasks.setdefault(encoder.read(wording[whole]), []).append(task)
     for said, names in tasks.items():
         yield said, labels.filter(pl.col("task").is_in(names))

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,35 +23,86 @@ from ehrbook.data import TABLES, histories
 from ehrbook.errors import InputError
 
 COLUMNS = ["subject_id", "time", "code", "numeric_value", "text_value"]
+# 0 to 30, to 180, to 365 days before the prediction, and the rest. The study ends the last bin at 99,999 days.
+TIME_BINS = [timedelta(days=30), timedelta(days=180), timedelta(days=365), None]
+_LONG_AGO = timedelta(days=366)  # in the last bin
 _PAIR = ["subject_id", "prediction_time"]
 
 
+class Ancestors:
+    """What femr asks of an ontology, answered from a parents table (code, parent), in which circles may be.
+
+    >>> above = Ancestors(pl.DataFrame({"code": ["a", "b", "c"], "parent": ["b", "c", "b"]}))
+    >>> sorted(above.get_parents("a")), sorted(above.get_all_parents("a")), sorted(above.get_all_parents("x"))
+    (['b'], ['a', 'b', 'c'], ['x'])
+    """
+
+    def __init__(self, parents: pl.DataFrame) -> None:
+        """Take the table; raise `InputError` where it lacks a column."""
+        for column in ("code", "parent"):
+            if column not in parents.columns:
+                raise InputError(f"parents: column '{column}' is missing; give the table that chapter 1 writes")
+        self._parents: dict[str, set[str]] = {}
+        self._all: dict[str, set[str]] = {}
+        for code, parent in parents.select("code", "parent").iter_rows():
+            self._parents.setdefault(code, set()).add(parent)
+
+    def get_parents(self, code: str) -> set[str]:
+        """Return the codes one level up."""
+        return self._parents.get(code, set())
+
+    def get_all_parents(self, code: str) -> set[str]:
+        """Return the code itself and all codes above it."""
+        if code not in self._all:
+            found, todo = {code}, [code]
+            while todo:
+                new = self.get_parents(todo.pop()) - found
+                found |= new
+                todo += new
+            self._all[code] = found
+        return self._all[code]
+
+
 def count_features(
-    records: pl.DataFrame, labels: pl.DataFrame, train_subjects: Iterable[int], folder: Path
+    records: pl.DataFrame, parents: pl.DataFrame, labels: pl.DataFrame, train_subjects: Iterable[int], folder: Path
 ) -> sparse.csr_matrix:
     """Count what the history of each label holds: a sparse float32 matrix, row i for row i of ``labels``.
 
-    Columns are the age, each code, each tenth of a measurement's values and each text value seen twice (femr's
-    AgeFeaturizer and CountFeaturizer; without the last two femr leaves out every event with a value). The age's
-    mean, the codes and the tenths come from the histories of the training subjects, not from what follows their
-    last label: the study learned them from whole records of all subjects. femr counts events up to and including
-    the prediction time, as `ehrbook.data.history` cuts. ``folder`` takes a temporary database of the records.
-    Raises `InputError` for subjects without a birth, whose age is unknown.
+    Column 0 is the age. Then come, for each of `TIME_BINS`, the counts of events in it: of each code without a value,
+    and of each code above it in ``parents`` (code, parent); of each text value seen twice (its first 100 characters);
+    of each tenth of a code's numbers. An event with a value counts for its value only; an empty text is no value.
+    This is femr's AgeFeaturizer and CountFeaturizer in the study's best setting. Events up to and including the
+    prediction time count, as `ehrbook.data.history` cuts. Static events, true at all times, count in the last bin:
+    femr cannot place an event without a time, so they are dated 366 days before the subject's first prediction.
+
+    The age's mean, the codes and the tenths come from the histories of the training subjects, not from what follows
+    their last label: the study learned them from whole records of all subjects, its texts and tenths from the first
+    of its workers' shares. Here one process reads subjects in order, so that neither workers nor the order of rows
+    matter; of a code with more than 10,000 numbers femr takes the tenths of a sample, always the same.
+
+    ``folder`` takes a temporary database of the records. Raises `InputError` for subjects without a birth, whose age
+    is unknown, and for training labels that do not tell how ages differ.
     """
     _quiet()
     from femr.featurizers import AgeFeaturizer, CountFeaturizer, FeaturizerList
 
     wanted = labels.select(_PAIR).unique().sort(_PAIR)
-    _check_birth(records, wanted)
     train = wanted.filter(pl.col("subject_id").is_in(list(train_subjects)))
-    last = train.group_by("subject_id").agg(pl.col("prediction_time").max())
-    known = pl.concat([past for _, _, past in histories(records.select(*COLUMNS, "end"), last)])
-    featurizers = FeaturizerList(
-        [AgeFeaturizer(), CountFeaturizer(numeric_value_decile=True, string_value_combination=True)]
+    age = AgeFeaturizer()
+    counts = CountFeaturizer(
+        ontology=Ancestors(parents),
+        is_ontology_expansion=True,
+        time_bins=TIME_BINS,
+        numeric_value_decile=True,
+        string_value_combination=True,
     )
+    featurizers = FeaturizerList([age, counts])
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        featurizers.preprocess_featurizers(_database(known, Path(place) / "train"), train.to_pandas())
-        found = featurizers.featurize(_database(records, Path(place) / "all"), wanted.to_pandas())
+        database = _database(_known(records, wanted), Path(place))
+        featurizers.preprocess_featurizers(database, _as_femr_reads(train))
+        if age.age_statistics.current_count < 2 or not age.age_statistics.variance():
+            raise InputError("labels: training subjects have no two labels at different ages; draw more subjects")
+        found = featurizers.featurize(database, _as_femr_reads(wanted))
     return _align(found, labels)
 
 
@@ -58,11 +111,17 @@ def _quiet() -> None:
     logging.getLogger("xformers").setLevel(logging.ERROR)
 
 
-def _check_birth(records: pl.DataFrame, wanted: pl.DataFrame) -> None:
-    born = records.filter(pl.col("code") == "MEDS_BIRTH", pl.col("time").is_not_null())["subject_id"].unique()
-    without = wanted.filter(~pl.col("subject_id").is_in(born.implode()))["subject_id"].n_unique()
-    if without:
+def _known(records: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Return the history of each subject at its last label, each event with a time."""
+    pair = wanted.group_by("subject_id").agg(
+        pl.col("prediction_time").max(), static=pl.col("prediction_time").min() - _LONG_AGO
+    )
+    own = records.select(*COLUMNS, "end").join(pair, on="subject_id", how="semi")
+    known = pl.concat([own.clear(), *(past for _, _, past in histories(own, pair))])
+    born = known.filter(pl.col("code") == "MEDS_BIRTH", pl.col("time").is_not_null())
+    if without := pair.join(born, on="subject_id", how="anti").height:
         raise InputError(f"records: {without} subjects have no MEDS_BIRTH event; count features need an age, add one")
+    return known.join(pair, on="subject_id").with_columns(time=pl.coalesce("time", "static"))
 
 
 def _database(records: pl.DataFrame, folder: Path) -> Any:
@@ -73,12 +132,22 @@ def _database(records: pl.DataFrame, folder: Path) -> Any:
     (meds / "data").mkdir(parents=True)
     (meds / "metadata").mkdir()
     schema = pa.schema([TABLES["records"].field(name) for name in COLUMNS])
-    table = records.select(COLUMNS).sort("subject_id", "time", nulls_last=False, maintain_order=True).to_arrow()
-    pq.write_table(table.cast(schema), meds / "data" / "0.parquet")
+    # What is no number has no place among the tenths, and would turn them all into NaN.
+    number = pl.when(pl.col("numeric_value").is_finite()).then("numeric_value")
+    text = pl.col("text_value").replace("", None)  # meds_reader gives no empty text back either
+    # All columns are sorted by, so that the order of rows does not reach the sample of a code's numbers.
+    table = records.select(COLUMNS).with_columns(number, text).sort(COLUMNS, nulls_last=False)
+    pq.write_table(table.to_arrow().cast(schema), meds / "data" / "0.parquet")
     (meds / "metadata" / "dataset.json").write_text(json.dumps({"meds_version": "0.3.3"}))
     command = [str(Path(sys.executable).parent / "meds_reader_convert"), str(meds), str(folder / "db")]
     subprocess.run([*command, "--num_threads", "1"], check=True, capture_output=True)
     return meds_reader.SubjectDatabase(str(folder / "db"))
+
+
+def _as_femr_reads(pairs: pl.DataFrame) -> pd.DataFrame:
+    """Return labels with Python's times: femr subtracts one for each event and label, and pandas' are slow at it."""
+    times = pd.Series(pairs["prediction_time"].to_list(), dtype=object)
+    return pd.DataFrame({"subject_id": pairs["subject_id"].to_numpy(), "prediction_time": times})
 
 
 def _align(found: dict[str, Any], labels: pl.DataFrame) -> sparse.csr_matrix:
@@ -86,6 +155,6 @@ def _align(found: dict[str, Any], labels: pl.DataFrame) -> sparse.csr_matrix:
     times = pl.Series(found["feature_times"]).cast(pl.Datetime("us"))
     rows = pl.DataFrame({"subject_id": found["subject_ids"], "prediction_time": times}).with_row_index("row")
     place = labels.select(_PAIR).join(rows, on=_PAIR, how="left", maintain_order="left")["row"]
-    if place.null_count():
-        raise InputError(f"labels: {place.null_count()} have a subject without records; remove them")
-    return sparse.csr_matrix(found["features"])[place.to_numpy()].astype(np.float32)
+    features = sparse.csr_matrix(found["features"])[place.to_numpy()].astype(np.float32)
+    features.sort_indices()  # femr leaves the columns of a row in the order of events
+    return features

@@ -1,24 +1,44 @@
-"""The few-shot protocol: for every task, set of features, k and replicate, draw, fit, judge."""
+"""The few-shot protocol: for every task, model, k and replicate, draw, fit, judge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+from scipy import sparse
 from tqdm import tqdm
 
 from ehrbook.data import SPLITS
 from ehrbook.errors import InputError
-from ehrbook.evaluate.bootstrap import draw_weights, intervals
-from ehrbook.evaluate.head import Matrix, fit_head
+from ehrbook.evaluate.bootstrap import Weights, bootstrap_metrics, draw_weights, intervals
+from ehrbook.evaluate.heads import Matrix
+from ehrbook.evaluate.models import Model
 from ehrbook.evaluate.shots import ALL, draw_shots
 
-HEAD = "logistic regression"
-Draws = dict[tuple[int, int, str], NDArray[np.int64]]  # (k, replicate, split) -> places
+Features = Callable[[pl.DataFrame], Matrix]  # labels of one task -> a row for each of them
+Run = tuple[str, str, int, int]  # task, model, k, replicate
+_KEY = ["subject_id", "prediction_time"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the protocol found.
+
+    results: one row a (task, model, k, replicate, metric) with value, lower, upper, draws, n (labels), n_subjects,
+    positives and prevalence of held_out, the setting that was chosen, status. A task that cannot be judged has one row.
+    draws: for each run the (1 + draws, 3) array of `bootstrap_metrics`, over the same resampled subjects.
+    predictions: the patient-level table of `ehrbook.data.schema`, of the k that were asked for.
+    """
+
+    results: pd.DataFrame
+    draws: dict[Run, NDArray[np.float32]]
+    predictions: pl.DataFrame
 
 
 def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
@@ -41,44 +61,72 @@ def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def rows_of(labels: pl.DataFrame, matrix: Matrix) -> Features:
+    """Make features of a matrix whose row i belongs to row i of ``labels`` (subject_id, prediction_time).
+
+    Several tasks may share a prediction time: the first of its rows serves them all.
+    """
+    placed = labels.select(_KEY).with_row_index("row").unique(_KEY, keep="first")
+
+    def rows(part: pl.DataFrame) -> Matrix:
+        found = part.select(_KEY).join(placed, on=_KEY, how="left", maintain_order="left")["row"]
+        if missing := found.null_count():
+            raise InputError(f"features: {missing} labels have no row; make them from the same labels")
+        taken: Matrix = matrix[found.to_numpy()]
+        return taken
+
+    return rows
+
+
 def few_shot(
-    features: dict[str, Matrix],
+    features: Mapping[str, Features],
+    models: Sequence[Model],
     labels: pl.DataFrame,
     shots: Sequence[int],
     replicates: int,
     draws: int,
     seed: int,
     shipped: pl.DataFrame | None = None,
-) -> tuple[pd.DataFrame, pl.DataFrame]:
-    """Judge each set of features on each task with k shots per class, and with all labels (k = -1, once).
+    keep: Sequence[int] = (),
+    paper_faithful: bool = False,
+) -> Scores:
+    """Judge each model on each task with k shots per class, and with all labels (k = -1, once).
 
-    Row i of every matrix in ``features`` belongs to row i of ``labels`` (columns subject_id, prediction_time, task,
-    boolean_value, split). Train and tuning shots are drawn alike; the test is always all held_out labels of the
-    task (EHRSHOT, 7_eval.py). The order of the rows does not matter. Draws that stand in ``shipped`` (the shots table)
-    are used as they come, others are drawn as the benchmark draws them.
-
-    Returns (results, predictions). results, one row a (task, features, head, k, replicate, metric): value, lower,
-    upper, n (labels), n_subjects, positives, prevalence of held_out, status; a task that cannot be judged has one
-    row with its reason. predictions: the patient-level table of `ehrbook.data.schema`.
+    ``features`` returns, for the labels of one task (columns subject_id, prediction_time, task, boolean_value, split
+    and whatever else ``labels`` has), one row each; it is asked for a task at a time, so that not all vectors are in
+    memory. Train and tuning shots are drawn alike; the test is always all held_out labels of the task (EHRSHOT,
+    7_eval.py). Draws that stand in ``shipped`` (the shots table) are used as they come, others are drawn as the
+    benchmark draws them. Subjects are resampled jointly for all tasks and models (`draw_weights`). Probabilities are
+    kept for the k in ``keep``. Neither the order of rows nor the number of workers matters.
     """
-    _check(features, labels)
-    placed = labels.with_row_index("row").sort("task", "subject_id", "prediction_time", "row")
+    _check(features, models, labels)
+    ordered = labels.sort("task", *_KEY, maintain_order=True)  # the benchmark's places: ties as they come
     status: dict[str, str] = dict(evaluable(labels)[["task", "status"]].itertuples(index=False))
+    parts = {str(task): part for (task,), part in ordered.group_by("task", maintain_order=True)}
+    judged = [(task, model) for task in parts if status[task] == "ok" for model in models]
+    subjects = ordered.filter(split="held_out")["subject_id"].unique().sort()
+    weights = draw_weights(len(subjects), draws, seed)
     plan = [(k, replicate) for k in shots for replicate in range(replicates)] + [(ALL, 0)]
-    parts = {task: part for (task,), part in placed.group_by("task", maintain_order=True)}
-    judged = [(task, name) for task in parts if status[task] == "ok" for name in features]
     given = _draws(shipped)
+
+    def jobs() -> Iterator[object]:
+        for task, model in judged:
+            x = _side_by_side([features[name](parts[task]) for name in model.features], model)
+            runs = plan if model.learns else [(ALL, 0)]
+            own = given.get(task, {})
+            yield delayed(_judge)(model, x, parts[task], subjects, weights, runs, own, keep, paper_faithful)
+
     # One thread a worker: results then do not depend on how many there are.
     with parallel_config("loky", n_jobs=-1, inner_max_num_threads=1):
-        found = Parallel(return_as="generator")(
-            delayed(_judge)(_rows(features[name], parts[task]), parts[task], plan, draws, seed, given.get(task, {}))
-            for task, name in judged
-        )
-        runs = list(tqdm(found, total=len(judged), desc="few-shot", unit="task"))
-    results = [run.assign(task=task, features=name) for (task, name), (run, _) in zip(judged, runs, strict=True)]
+        found = Parallel(return_as="generator")(jobs())
+        done = list(tqdm(found, total=len(judged), desc="few-shot", unit="task"))
+    results = [run for run, _, _ in done]
     results += [pd.DataFrame([{"task": task, "status": said}]) for task, said in status.items() if said != "ok"]
-    scores = [scored.with_columns(features=pl.lit(name)) for (_, name), (_, scored) in zip(judged, runs, strict=True)]
-    return _tidy(results), _scores(scores)
+    joint = {run: table for _, tables, _ in done for run, table in tables.items()}
+    return Scores(_tidy(results), joint, _scores([scored for _, _, scored in done]))
+
+
+Draws = dict[tuple[int, int, str], NDArray[np.int64]]  # (k, replicate, split) -> places
 
 
 def _draws(shipped: pl.DataFrame | None) -> dict[str, Draws]:
@@ -91,57 +139,79 @@ def _draws(shipped: pl.DataFrame | None) -> dict[str, Draws]:
     return found
 
 
-def _check(features: dict[str, Matrix], labels: pl.DataFrame) -> None:
-    for name, matrix in features.items():
-        values = matrix if isinstance(matrix, np.ndarray) else matrix.data
-        if matrix.shape[0] != labels.height:
-            raise InputError(
-                f"features '{name}': {matrix.shape[0]} rows for {labels.height} labels; one each is needed"
-            )
-        if not np.isfinite(values).all():
-            raise InputError(f"features '{name}': values are not finite; remove NaN and infinite values")
+def _check(features: Mapping[str, Features], models: Sequence[Model], labels: pl.DataFrame) -> None:
+    for model in models:
+        if missing := [name for name in model.features if name not in features]:
+            raise InputError(f"model '{model.name}': there are no features '{missing[0]}'; make them or leave it out")
+    if labels.is_empty():
+        raise InputError("labels: there are none, so there is nothing to judge")
 
 
-def _rows(matrix: Matrix, part: pl.DataFrame) -> Matrix:
-    """Take the rows of one task, so that a worker is sent no more than it needs."""
-    taken: Matrix = matrix[part["row"].to_numpy()]
-    return taken
+def _side_by_side(parts: list[Matrix], model: Model) -> Matrix:
+    """Put the features of a model beside each other and refuse what no head can read."""
+    joined: Any = parts[0]
+    if len(parts) > 1:
+        any_sparse = any(sparse.issparse(part) for part in parts)
+        joined = sparse.csr_matrix(sparse.hstack(parts)) if any_sparse else np.hstack(parts)  # type: ignore[arg-type]
+    values = joined if isinstance(joined, np.ndarray) else joined.data
+    if not np.isfinite(values).all():
+        raise InputError(f"features of model '{model.name}': values are not finite; remove NaN and infinite values")
+    matrix: Matrix = joined
+    return matrix
 
 
 def _judge(
-    matrix: Matrix, part: pl.DataFrame, plan: list[tuple[int, int]], draws: int, seed: int, given: Draws
-) -> tuple[pd.DataFrame, pl.DataFrame]:
-    """Run the plan of (k, replicate) for one task and one set of features, row i of which is row i of ``part``."""
-    placed = part.with_columns(row=pl.int_range(pl.len()))
-    rows = {split: placed.filter(split=split) for split in SPLITS}
-    x = {split: matrix[rows[split]["row"].to_numpy()] for split in SPLITS}
-    y = {split: rows[split]["boolean_value"].to_numpy() for split in SPLITS}
-    test = rows["held_out"]
-    subjects, place = np.unique(test["subject_id"].to_numpy(), return_inverse=True)
-    weights = draw_weights(len(subjects), draws, seed)[:, place]
-    about = {
+    model: Model,
+    matrix: Matrix,
+    part: pl.DataFrame,
+    subjects: pl.Series,
+    weights: Weights,
+    runs: list[tuple[int, int]],
+    given: Draws,
+    keep: Sequence[int],
+    paper_faithful: bool,
+) -> tuple[pd.DataFrame, dict[Run, NDArray[np.float32]], pl.DataFrame]:
+    """Do the runs (k, replicate) of one model on one task, whose labels ``part`` are the rows of ``matrix``."""
+    split = part["split"].to_numpy()
+    x = {name: matrix[np.flatnonzero(split == name)] for name in SPLITS}
+    y = {name: part["boolean_value"].to_numpy()[split == name] for name in SPLITS}
+    test = part.filter(split="held_out")
+    task = str(part["task"][0])
+    place = np.searchsorted(subjects.to_numpy(), test["subject_id"].to_numpy())
+    about: dict[str, Any] = {
+        "task": task,
+        "model": model.name,
         "n": test.height,
-        "n_subjects": len(subjects),
+        "n_subjects": test["subject_id"].n_unique(),
         "positives": int(y["held_out"].sum()),
         "prevalence": float(y["held_out"].mean()),
     }
-    found, scored = [], []
-    for k, replicate in plan:
+    fit = model.fit(paper_faithful)
+    found, tables, scored = [], {}, []
+    for k, replicate in runs:
         train, tuning = (
-            given[k, replicate, split] if (k, replicate, split) in given else draw_shots(y[split], k, replicate)
-            for split in ("train", "tuning")
+            given[k, replicate, name] if (k, replicate, name) in given else draw_shots(y[name], k, replicate)
+            for name in ("train", "tuning")
         )
-        head = fit_head(x["train"][train], y["train"][train], x["tuning"][tuning], y["tuning"][tuning])
+        head = fit(x["train"][train], y["train"][train], x["tuning"][tuning], y["tuning"][tuning])
         p = head.predict(x["held_out"])
-        found.append(intervals(y["held_out"], p, weights).assign(k=k, replicate=replicate, head=HEAD, **about))
-        keys = test.select("subject_id", "prediction_time", "task", y="boolean_value")
-        scored.append(keys.with_columns(p=pl.Series(p), k=pl.lit(k), replicate=pl.lit(replicate), head=pl.lit(HEAD)))
-    return pd.concat(found), pl.concat(scored)
+        table = bootstrap_metrics(y["held_out"], p, place, weights)
+        found.append(intervals(table).assign(k=k, replicate=replicate, setting=head.setting))
+        tables[task, model.name, k, replicate] = table.astype(np.float32)
+        if k in keep:
+            run = {"model": model.name, "k": k, "replicate": replicate}
+            keys = test.select(*_KEY, "task", y="boolean_value")
+            scored.append(keys.with_columns(p=pl.Series(p), **{name: pl.lit(said) for name, said in run.items()}))
+    # The table of a run is the same everywhere but in these columns.
+    results = pd.concat(found, ignore_index=True)
+    for name, said in about.items():
+        results[name] = said
+    return results, tables, pl.concat(scored) if scored else pl.DataFrame()
 
 
 def _tidy(results: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    columns = ["task", "features", "head", "k", "replicate", "metric", "value", "lower", "upper", "draws"]
-    columns += ["n", "n_subjects", "positives", "prevalence", "status"]
+    columns = ["task", "model", "k", "replicate", "metric", "value", "lower", "upper", "draws"]
+    columns += ["n", "n_subjects", "positives", "prevalence", "setting", "status"]
     table = pd.concat(results, ignore_index=True).reindex(columns=columns)
     # A task that is not judged has no numbers; whole numbers must stay whole all the same.
     whole = dict.fromkeys(["k", "replicate", "draws", "n", "n_subjects", "positives"], "Int64")
@@ -149,22 +219,6 @@ def _tidy(results: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _scores(predictions: list[pl.DataFrame]) -> pl.DataFrame:
-    columns = ["subject_id", "prediction_time", "task", "features", "head", "k", "replicate", "y", "p"]
-    if predictions:
-        return pl.concat(predictions).select(columns)
-    return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))
-
-
-def group_means(results: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
-    """Average the evaluable tasks of each group: columns group, features, k, replicate, metric, tasks, value.
-
-    Raises `InputError` where no task can be judged.
-    """
-    if not (results["status"] == "ok").any():
-        raise InputError(
-            "no task has both classes in every split, so none can be judged: take more labels (labels_per_subject), "
-            "more subjects or other splits"
-        )
-    judged = results[results["status"] == "ok"].assign(group=lambda table: table["task"].map(groups))
-    keys = ["group", "features", "k", "replicate", "metric"]
-    return judged.groupby(keys, as_index=False).agg(tasks=("task", "nunique"), value=("value", "mean"))
+    columns = [*_KEY, "task", "model", "k", "replicate", "y", "p"]
+    kept = [table for table in predictions if table.height]
+    return pl.concat(kept).select(columns) if kept else pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))

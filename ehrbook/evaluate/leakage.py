@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ehrbook.errors import InputError
-from ehrbook.evaluate.bootstrap import draw_weights, weighted_metrics
+from ehrbook.evaluate.bootstrap import bootstrap_metrics, draw_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -162,11 +162,12 @@ def _against_oracle(part: pl.DataFrame, found: pl.DataFrame, draws: int, seed: i
     for fold in np.unique(split):
         scores[split == fold] = _classify(part["text"].to_list(), found, y, split != fold)
     weights = draw_weights(len(y), draws, seed)
-    auroc = weighted_metrics(y, scores, weights)[:, 0]
+    alone = np.arange(len(y))  # one label a subject
+    auroc = bootstrap_metrics(y, scores, alone, weights)[:, 0]
     chance = part["probability"].to_numpy()
     if np.isnan(chance).any():
         return float(auroc[0]), np.nan, np.nan, False
-    best = weighted_metrics(y, chance, weights)[:, 0]
+    best = bootstrap_metrics(y, chance, alone, weights)[:, 0]
     lower = float(auroc[0] - best[0] - _ERRORS * np.nanstd((auroc - best)[1:]))
     return float(auroc[0]), float(best[0]), lower, lower > 0
 
@@ -215,7 +216,9 @@ def _strongest(found: pl.DataFrame, y: Bools, draws: int, seed: int) -> tuple[st
     for fact, numeric in judged.filter(_too_good()).select("fact", "numeric").rows():
         column = _column(found, fact, numeric, len(y))
         has = ~np.isnan(column)
-        drawn = weighted_metrics(y[has], column[has], draw_weights(int(has.sum()), draws, seed))[:, 0]
+        judged_on = int(has.sum())
+        weights = draw_weights(judged_on, draws, seed)
+        drawn = bootstrap_metrics(y[has], column[has], np.arange(judged_on), weights)[:, 0]
         sided = drawn if drawn[0] >= 0.5 else 1 - drawn
         if np.nanpercentile(sided[1:], 2.5) > _STRONG:
             return str(fact), float(sided[0]), True

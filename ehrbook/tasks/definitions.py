@@ -99,8 +99,3 @@ def load_tasks(path: Path = TASKS) -> dict[str, Task]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}, ehrshot: '{twice[0]}' names two tasks; leave it out of the task that is your own")
     return tasks
-
-
-def task_groups(tasks: dict[str, Task]) -> dict[str, str]:
-    """Map each task to its group, for averages over a group."""
-    return {name: task.group for name, task in tasks.items()}

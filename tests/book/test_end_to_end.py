@@ -1,5 +1,6 @@
 """The whole book, as a reader builds it: twice from cold, then opened page by page in a browser."""
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ehrbook.book.profile import load_profile
 from tests.conftest import ROOT
 
 EHRBOOK = str(Path(sys.executable).parent / "ehrbook")
@@ -60,6 +63,19 @@ def test_two_cold_builds_are_byte_identical(smoke: Path, tmp_path: Path) -> None
     assert [str(path) for path in one if one[path] != two[path]] == []
 
 
+def test_no_model_passes_the_oracle_and_the_negative_control_is_a_coin(smoke: Path) -> None:
+    import polars as pl
+
+    results = pl.read_csv(smoke / "build/smoke/public/results.csv")
+    final = results.filter(pl.col("k") == -1, pl.col("metric") == "AUROC")
+    oracle = final.filter(model="oracle").select("task", ceiling="upper")
+    others = final.filter(pl.col("model") != "oracle").join(oracle, on="task")
+    assert others.height > 20
+    assert (others["lower"] <= others["ceiling"]).all()
+    control = final.filter(task="hyperlipidemia")
+    assert ((control["lower"] <= 0.5) & (control["upper"] >= 0.5)).all()
+
+
 def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path, tmp_path: Path) -> None:
     """Labels, splits and shots are those of the files; only the sizes of the profile are set down."""
     import polars as pl
@@ -75,7 +91,17 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     labels = sample_labels(labels, 2, seed=1)
     splits = assign_splits(cohort.records["subject_id"], [0.4, 0.2, 0.4], seed=1)
     write_assets(tmp_path / "assets", cohort.records, labels, splits)
+    times = labels.select("subject_id", "prediction_time").unique()
+    clmbr = tmp_path / "assets" / "features" / "clmbr_features.pkl"
+    clmbr.parent.mkdir(exist_ok=True)
+    shipped = {
+        "data_matrix": np.random.default_rng(3).normal(size=(times.height, 8)).astype(np.float16),
+        "patient_ids": times["subject_id"].to_numpy(),
+        "labeling_time": times["prediction_time"].to_list(),
+    }
+    clmbr.write_bytes(pickle.dumps(shipped))
     settings = ["encoder=minilm", "context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    settings += ["compared_shots=[4]", f"clmbr_features={clmbr}"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "ehrshot", "--data", str(tmp_path / "assets"), *options)
     private = smoke / "build" / "ehrshot" / "private"
@@ -85,8 +111,15 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     given = read_ehrshot(tmp_path / "assets", load_source("ehrshot")).shots
     assert given is not None
     assert pl.read_parquet(private / "shots.parquet").height == given.height > 0
-    said = (smoke / "build" / "ehrshot" / "html" / "chapters" / "01-data.html").read_text()
+    pages = smoke / "build" / "ehrshot" / "html" / "chapters"
+    said = (pages / "01-data.html").read_text()
     assert "shipped with the data" in said
+    assert "(toy)" not in (pages / "04-few-shot.html").read_text()
+    results = pl.read_csv(smoke / "build" / "ehrshot" / "public" / "results.csv")
+    assert results.filter(pl.col("task").str.starts_with("chest_xray/"))["task"].n_unique() == 14
+    assert set(results["model"].drop_nulls()) == set(
+        load_profile("ehrshot", {"data": str(tmp_path)}, ROOT / "profiles").models
+    )
     assert str(cohort.records["subject_id"][0]) not in said
 
 
@@ -95,6 +128,7 @@ def test_real_records_make_a_book_and_show_no_subject(mimic_demo: Path, smoke: P
     import polars as pl
 
     settings = ["labels_per_subject=1", "context=64", "contexts=[64]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    settings += ["compared_shots=[4]", "models=[embedding, counts-logistic, clmbr, meme, one-code]"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "mimic-demo", "--data", str(mimic_demo), *options)
     ids = pl.read_parquet(mimic_demo / "data" / "**" / "*.parquet", columns=["subject_id"])["subject_id"].unique()

@@ -21,7 +21,7 @@ from ehrbook.data.synthetic.measurements import Panels, Results, draw_panels, me
 from ehrbook.data.synthetic.oracle import of_diagnoses, of_reports, of_results, of_stays, report_labels
 from ehrbook.data.synthetic.subjects import DAY, Subjects, draw_subjects
 from ehrbook.data.synthetic.visits import Visits, draw_stays, draw_visits, end_of_record
-from ehrbook.data.synthetic.world import Flags, Integers, World, descriptions, load_world
+from ehrbook.data.synthetic.world import Flags, Integers, World, descriptions, load_world, parents
 from ehrbook.errors import InputError
 
 # Ids no real data set uses, so that any other id in an output betrays a real subject.
@@ -48,7 +48,7 @@ def generate(subjects: int, seed: int, events: int = EVENTS) -> Meds:
     records, labels, oracle = (
         concatenate([block[place] for block in blocks], empty_table(name)) for place, name in enumerate(TABLES)
     )
-    return Meds(records, _descriptions(subjects), missing=[], labels=labels, oracle=oracle)
+    return Meds(records, _descriptions(subjects), missing=[], parents=_parents(subjects), labels=labels, oracle=oracle)
 
 
 def write_cohort(folder: Path, subjects: int, seed: int, events: int, fractions: list[float], workers: int = 2) -> None:
@@ -70,7 +70,7 @@ def write_cohort(folder: Path, subjects: int, seed: int, events: int, fractions:
     jobs = [(part, number, subjects, seed, events) for number in numbers]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         list(tqdm(pool.map(_write_block, jobs), total=len(jobs), desc="blocks", unit="block"))
-    _descriptions(subjects).write_parquet(part / "metadata" / "codes.parquet")
+    _codes(subjects).write_parquet(part / "metadata" / "codes.parquet")
     ids = range(FIRST_SUBJECT, FIRST_SUBJECT + subjects)
     assign_splits(ids, fractions, seed).write_parquet(part / "metadata" / "subject_splits.parquet")
     about = {"dataset_name": f"{SYNTHETIC_NAME}, seed {seed}", "meds_version": "0.3.3"}
@@ -90,6 +90,17 @@ def _write_block(job: tuple[Path, int, int, int, int]) -> None:
 def _descriptions(subjects: int) -> pl.DataFrame:
     words = descriptions(load_world(subjects))
     return pl.DataFrame({"code": list(words), "description": list(words.values())}).sort("code")
+
+
+def _parents(subjects: int) -> pl.DataFrame:
+    above = parents(load_world(subjects))
+    return pl.DataFrame({"code": list(above), "parent": list(above.values())}).sort("code")
+
+
+def _codes(subjects: int) -> pl.DataFrame:
+    """Return codes.parquet as MEDS has it: code, description, parent_codes (a list, null where a code has none)."""
+    above = _parents(subjects).select("code", parent_codes=pl.concat_list("parent"))
+    return _descriptions(subjects).join(above, on="code", how="full", coalesce=True).sort("code")
 
 
 def _block(number: int, total: int, seed: int, events: int) -> Block:

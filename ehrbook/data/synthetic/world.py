@@ -45,6 +45,26 @@ def chance(log_odds: Floats) -> Floats:
     return 1 / (1 + np.exp(-log_odds))
 
 
+def parent(code: str) -> str | None:
+    """Return what a diagnosis is a kind of: ICD-10-CM says it in the code, one character shorter; None for others.
+
+    >>> parent("ICD10CM/M32.10"), parent("ICD10CM/M32.1"), parent("ICD10CM/M32"), parent("RxNorm/161")
+    ('ICD10CM/M32.1', 'ICD10CM/M32', None, None)
+    """
+    vocabulary, _, letters = code.partition("/")
+    return code[:-1].removesuffix(".") if vocabulary == "ICD10CM" and len(letters) > 3 else None
+
+
+def parents(world: World) -> dict[str, str]:
+    """Map every code that the cohort can hold, and all above it, to its parent; codes without one are left out."""
+    pairs: dict[str, str] = {}
+    for code in descriptions(world):
+        while above := parent(code):
+            pairs[code] = above
+            code = above
+    return pairs
+
+
 def descriptions(world: World) -> dict[str, str]:
     """Map every code that the cohort can hold to its words."""
     words: dict[str, str] = {**world["fixed"], **world["procedures"], **world["distractors"]}
