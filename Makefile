@@ -31,6 +31,7 @@ bench: .venv/installed  ## measure this machine and write benchmarks/*.csv
 	@$(BIN)/python -m benchmarks.cohort
 	@$(BIN)/python -m benchmarks.serialize
 	@$(BIN)/python -m benchmarks.store
+	@$(BIN)/python -m benchmarks.evaluate
 	@if command -v nvidia-smi >/dev/null; then $(BIN)/python -m benchmarks.gpu; fi
 
 clean:  ## remove the environment and everything that runs have made

@@ -176,6 +176,8 @@ def _check_models(profile: Profile, path: Path, origin: dict[str, str]) -> None:
             raise InputError("models: the first must be of kind text, and one at least a baseline to compare it with")
         if len(set(profile.models)) < len(profile.models):
             raise InputError("models: one is named twice; leave it out once")
+        if load_source(profile.source).real and any("oracle" in model.features for model in models):
+            raise InputError("models: only synthetic labels have an oracle; leave it out")
         if profile.clmbr_features and not Path(profile.clmbr_features).is_file():
             key = "clmbr_features"
             raise InputError(f"clmbr_features {profile.clmbr_features} does not exist; write the path of the file")

@@ -106,7 +106,7 @@ def plot_verdicts(compared: pd.DataFrame, tasks: dict[str, str], models: dict[st
     ``compared`` is the table of `ehrbook.evaluate.compare`; "=" marks models that are equivalent.
     """
     shots = compared["k"].astype(str).where(compared["k"] != ALL, "all")
-    ordered = compared.assign(column=compared["rival"].map(models) + "\n" + shots)
+    ordered = compared.assign(column=compared["rival"].map(models) + ", k = " + shots)
     marks = ordered["verdict"].map({"win": " W", "loss": " L", "tie": "", "not judged": " ?"}) + np.where(
         ordered["equivalent"], " =", ""
     )
@@ -122,12 +122,13 @@ def plot_verdicts(compared: pd.DataFrame, tasks: dict[str, str], models: dict[st
         "center": 0,
         "vmin": -most,
         "vmax": most,
+        "cbar": False,
         "linewidths": 0.5,
         "annot_kws": {"size": 8},
     }
-    sns.heatmap(wide, annot=notes, fmt="", ax=axes, cbar_kws={"label": "difference in AUROC"}, **heat)
+    sns.heatmap(wide, annot=notes, fmt="", ax=axes, **heat)
     axes.set(xlabel="", ylabel="", yticklabels=[tasks[name] for name in names])
-    axes.set_xticklabels(columns, rotation=60, ha="right", size=8)
+    axes.set_xticklabels(columns, rotation=60, ha="right", rotation_mode="anchor", size=8)
     return figure
 
 
@@ -164,7 +165,7 @@ def plot_decision(curve: pd.DataFrame) -> Figure:
         axes.plot(part["threshold"], part["net_benefit"], LINES[place], color=colour, label=str(name))
         if name == "model":
             axes.fill_between(part["threshold"], part["lower"], part["upper"], color=colour, alpha=0.2)
-    highest = curve.loc[curve["strategy"] != "treat all", ["net_benefit", "upper"]].max(axis=None)
+    highest = float(np.nanmax(curve.loc[curve["strategy"] != "treat all", ["net_benefit", "upper"]].to_numpy()))
     axes.set(xlabel="threshold probability", ylabel="net benefit", ylim=(-0.1 * highest - 0.01, 1.1 * highest + 0.01))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
     axes.legend(title="", frameon=False)
@@ -183,7 +184,8 @@ def plot_subgroups(table: pd.DataFrame) -> Figure:
     spread = np.vstack([part["auroc"] - part["lower"], part["upper"] - part["auroc"]]).clip(min=0)
     axes.errorbar(part["auroc"], height[shown], xerr=spread, fmt="o", capsize=3)
     for row in height[~shown]:
-        axes.text(0.5, row, f" {table['status'].iloc[row]}", va="center", size=8, color="0.35")
+        said: dict[str, Any] = {"va": "center", "size": 8, "color": "0.35", "transform": axes.get_yaxis_transform()}
+        axes.text(0.02, row, table["status"].iloc[row], **said)
     axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
     axes.set(yticks=height, yticklabels=names, xlabel="AUROC with 95 % interval over subjects")
     axes.set_ylim(len(table) - 0.5, -0.5)
@@ -201,5 +203,5 @@ def plot_context(table: pd.DataFrame, series: str) -> Figure:
     axes.set(xscale="log", xlabel="context window, tokens", ylabel="AUROC")
     axes.set_xticks(windows, [str(window) for window in windows])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(title="", frameon=False)
+    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure

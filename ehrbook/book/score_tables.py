@@ -17,6 +17,7 @@ from ehrbook.data import SPLITS
 from ehrbook.evaluate import ALL, MACRO, Model, Scores
 from ehrbook.tasks import whole_task
 
+ENOUGH = 20  # labels of each class, for a curve
 PROBABILITIES = ("balanced draw", "corrected")
 
 
@@ -123,7 +124,7 @@ def verdict_counts(compared: pd.DataFrame, models: dict[str, str]) -> pd.DataFra
     for (k, rival), part in compared.groupby(["k", "rival"], sort=False):
         counts = part["verdict"].value_counts()
         against = {"shots": "all" if k == ALL else str(k), "against": models[str(rival)]}
-        rows.append({**against, **{name: int(counts.get(name, 0)) for name in ("win", "tie", "loss")}})
+        rows.append({**against, **{name: int(counts.get(name, 0)) for name in ("win", "tie", "loss", "not judged")}})
         rows[-1]["equivalent"] = int(part["equivalent"].sum())
     return pd.DataFrame(rows)
 
@@ -152,18 +153,19 @@ class OneTask:
     labels: pl.DataFrame
 
 
-def most_told_task(results: pd.DataFrame, real: bool) -> str | None:
-    """Return the evaluable task with the most labels in its smaller class: where a curve has most to stand on.
+def task_to_show(results: pd.DataFrame, real: bool) -> str | None:
+    """Return the rarest outcome that has twenty labels of each class: there a balanced draw distorts most.
 
-    None where it has ten or fewer of real subjects, whose curves are not shown; a task that `shown_results` has blanked
-    is none to choose.
+    Where no task has as many, the one with the most labels in its smaller class; None where that has ten or fewer of
+    real subjects, whose curves are not shown. A task that `shown_results` has blanked is none to choose.
     """
     judged = results[(results["status"] == "ok") & results["positives"].notna()].drop_duplicates("task")
     if judged.empty:
         return None
     positives, labels = (judged[name].to_numpy(dtype=np.int64) for name in ("positives", "n"))
     smaller = np.minimum(positives, labels - positives)
-    place = int(smaller.argmax())
+    enough = smaller >= ENOUGH
+    place = int(np.where(enough, positives / labels, np.inf).argmin() if enough.any() else smaller.argmax())
     return None if real and is_small(int(smaller[place])) else str(judged["task"].iloc[place])
 
 
@@ -182,7 +184,7 @@ def before_and_after(
     """Take the scores of one model on one task as they are, and corrected for the balanced draw of its shots.
 
     The prevalence is that of all training labels of the task. A model of all labels learned it by itself. None for no
-    task (`most_told_task`): what follows is then an empty table.
+    task (`task_to_show`): what follows is then an empty table.
     """
     if task is None:
         return None
@@ -218,11 +220,14 @@ def calibration_curves(pair: tuple[OneTask, OneTask] | None, real: bool) -> pd.D
 
 
 def decision_table(pair: tuple[OneTask, OneTask] | None) -> pd.DataFrame:
-    """Return the decision curve of the corrected probabilities at thresholds from 2 to 60 %."""
+    """Return the decision curve of the corrected probabilities, at thresholds from a fifth of the prevalence to four
+    times it (90 % at most): where acting on some and not on others can make sense.
+    """
     if pair is None:
         return pd.DataFrame()
-    one = pair[1]
-    return evaluate.decision_curve(one.y, one.p, one.subjects, one.weights, np.linspace(0.02, 0.6, 30))
+    one, prevalence = pair[1], float(pair[1].y.mean())
+    thresholds = np.linspace(prevalence / 5, min(0.9, 4 * prevalence), 30)
+    return evaluate.decision_curve(one.y, one.p, one.subjects, one.weights, thresholds)
 
 
 def subgroup_table(
@@ -241,3 +246,15 @@ def subgroup_table(
     joined = one.labels.select(keys).join(who, on=keys, how="left", maintain_order="left")
     levels = joined.select("sex", "age_band", "utilisation", "truncated")
     return evaluate.subgroup_metrics(one.y, one.p, one.subjects, one.weights, levels, real=real)
+
+
+def subgroup_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Write the table of `ehrbook.evaluate.subgroup_metrics` for reading; what is withheld stays so."""
+    if table.empty:
+        return pd.DataFrame({"subgroup": []})
+    said: list[str] = [
+        f"{row.auroc:.2f} ({row.lower:.2f} to {row.upper:.2f})" if row.status == "ok" else str(row.status)
+        for row in table.itertuples()
+    ]
+    counts = table[["n", "n_subjects", "positives"]].rename(columns={"n": "labels", "n_subjects": "subjects"})
+    return pd.concat([table[["subgroup", "level"]], counts], axis=1).assign(AUROC=said)

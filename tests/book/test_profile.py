@@ -6,6 +6,7 @@ import pytest
 
 from ehrbook.book.profile import load_profile
 from ehrbook.errors import InputError
+from ehrbook.evaluate import needed_draws
 from tests.conftest import ROOT
 
 PROFILES = ROOT / "profiles"
@@ -29,7 +30,8 @@ def test_every_profile_is_whole_but_for_its_data(path: Path, tmp_path: Path) -> 
 
 
 def test_overrides_are_typed() -> None:
-    profile = load_profile("demo", {"context": "128", "shots": "[1, 2]", "labels_per_subject": "null"}, PROFILES)
+    overrides = {"context": "128", "shots": "[1, 2]", "compared_shots": "[]", "labels_per_subject": "null"}
+    profile = load_profile("demo", overrides, PROFILES)
     assert (profile.context, profile.shots, profile.labels_per_subject) == (128, [1, 2], None)
 
 
@@ -71,10 +73,55 @@ def test_unknown_profile() -> None:
         ("instructions", "none", "parameter 'instructions': input should be 'task', 'generic' or 'empty'"),
         ("instruction_file", "mine.yml", "instruction_file=mine.yml: instruction_file mine.yml does not exist"),
         ("instruction_file", "profiles", "instruction_file profiles does not exist"),
+        ("models", "[embeding]", "models=[embeding]: models: 'embeding' is no row of models.yml; did you mean 'embedd"),
+        ("models", "[counts-logistic, embedding]", "models: the first must be of kind text"),
+        ("models", "[meme, counts-logistic]", "models: the first must be of kind text"),
+        ("models", "[embedding, meme, oracle]", "one at least a baseline to compare it with"),
+        ("models", "[embedding, clmbr, clmbr]", "models=[embedding, clmbr, clmbr]: models: one is named twice"),
+        ("models", "[]", "parameter 'models': list should have at least 1 item"),
+        ("models", "embedding", "parameter 'models': input should be a valid list"),
+        (
+            "compared_shots",
+            "[8, 3]",
+            "compared_shots=[8, 3]: compared_shots: 3 is none of shots; add it there or leave",
+        ),
+        ("compared_shots", "[0]", "parameter 'compared_shots[0]': input should be greater than 0"),
+        ("shots", "[1, 2]", "profiles/demo.yml: compared_shots: 8 is none of shots"),
+        ("paired_draws", "0", "parameter 'paired_draws': input should be greater than 0"),
+        ("clmbr_features", "nowhere.pkl", "clmbr_features=nowhere.pkl: clmbr_features "),
+        ("clmbr_features", "profiles", "profiles does not exist; write the path of the file"),
     ],
 )
 def test_bad_parameter(key: str, value: str, said: str) -> None:
     assert said in fault(**{key: value})
+
+
+@pytest.mark.parametrize(("models", "tests"), [("[embedding, clmbr]", 15), ("[embedding, clmbr, counts-logistic]", 30)])
+def test_too_few_paired_draws_are_told_how_many_are_needed(models: str, tests: int) -> None:
+    needed = needed_draws(tests)
+    said = fault(models=models, paired_draws=str(needed - 1))
+    assert said.startswith(f"paired_draws={needed - 1}: paired_draws: with {needed - 1:,} draws none of {tests} tests")
+    assert said.endswith(f"give at least {needed:,}")
+    assert load_profile("demo", {"models": models, "paired_draws": str(needed)}, PROFILES).paired_draws == needed
+
+
+def test_a_fault_in_the_file_itself_is_told_with_its_name(tmp_path: Path) -> None:
+    written = (PROFILES / "smoke.yml").read_text()
+    for right, wrong, said in (
+        ("models: [embedding,", "models: [embeding,", "models: 'embeding' is no row of models.yml"),
+        ("compared_shots: [4]", "compared_shots: [5]", "compared_shots: 5 is none of shots"),
+        ("paired_draws: 1999", "paired_draws: 19", "paired_draws: with 19 draws none of 30 tests"),
+    ):
+        assert right in written
+        (tmp_path / "mine.yml").write_text(written.replace(right, wrong))
+        assert fault("mine", tmp_path).startswith(f"{tmp_path / 'mine.yml'}: {said}")
+
+
+def test_the_file_of_clmbr_features_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clmbr.pkl").touch()
+    monkeypatch.chdir(tmp_path)
+    profile = load_profile("demo", {"clmbr_features": "clmbr.pkl"}, PROFILES)
+    assert profile.clmbr_features == str(tmp_path / "clmbr.pkl")
 
 
 @pytest.mark.parametrize("text", ["title: [", "- a\n- b\n", "just words", "", "title: x\n", "1: x\n"])

@@ -5,15 +5,11 @@ import pandas as pd
 from ehrbook.book.summaries import (
     attrition_table,
     cohort_table,
-    evaluable_table,
     prevalence_table,
-    results_table,
     say_prevalence,
     shown_prevalence,
-    shown_results,
     shown_rows,
 )
-from ehrbook.tasks import load_tasks
 
 
 def facts(**counts: int) -> pd.DataFrame:
@@ -86,33 +82,3 @@ def test_rows_of_few_events_are_left_out() -> None:
     table = pd.DataFrame({"vocabulary": ["LAB", "MEDS_DEATH"], "events": [500, 3]})
     assert shown_rows(table, True, "events")["vocabulary"].to_list() == ["LAB"]
     assert len(shown_rows(table, False, "events")) == 2
-
-
-def test_results_and_splits_keep_small_positives_to_themselves() -> None:
-    results = pd.DataFrame(
-        {
-            "task": ["anemia"] * 3 + ["lupus"] * 3,
-            "title": ["Anemia"] * 3 + ["Lupus"] * 3,
-            "features": ["counts"] * 6,
-            "metric": ["AUROC", "AUPRC", "Brier"] * 2,
-            "value": [0.7] * 6,
-            "lower": [0.6] * 6,
-            "upper": [0.8] * 6,
-            "n": [100] * 6,
-            "positives": [40] * 3 + [4] * 3,
-            "prevalence": [0.4] * 3 + [0.04] * 3,
-        }
-    ).astype({"n": "Int64", "positives": "Int64"})
-    shown = shown_results(results, real=True)
-    assert shown["positives"].isna().tolist() == [False] * 3 + [True] * 3
-    assert shown["prevalence"].isna().tolist() == [False] * 3 + [True] * 3
-    assert results_table(shown)["positives in held_out"].to_list() == ["40 of 100 (40%)", "hidden"]
-    assert shown_results(results, real=False).equals(results)
-    counts = {
-        f"{split} {kind}": [9 if kind == "positives" else 40]
-        for split in ("train", "tuning", "held_out")
-        for kind in ("positives", "labels")
-    }
-    status = pd.DataFrame({"task": ["lupus"], **counts, "status": ["ok"]})
-    assert evaluable_table(status, load_tasks(), real=True)["train"].to_list() == ["hidden"]
-    assert evaluable_table(status, load_tasks(), real=False)["train"].to_list() == ["9 of 40"]

@@ -39,15 +39,20 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
 
 
 def test_no_model_passes_the_oracle(scores: Scores) -> None:
-    """The paired difference to the oracle, less three standard errors, is below zero on every task."""
+    """The paired difference to the oracle, less three standard errors, is below zero on every task.
+
+    Tasks with fewer than ten labels of a class are left out: resamples of one positive do not tell how sure it is.
+    """
+    about = scores.results.drop_duplicates("task").set_index("task")
+    rare = (about["positives"] < 10) | (about["n"] - about["positives"] < 10)
     judged = 0
     for (task, model, k, replicate), table in scores.draws.items():
-        if model == "oracle":
+        if model == "oracle" or rare[task]:
             continue
         difference = (table - scores.draws[task, "oracle", k, replicate])[:, 0].astype(np.float64)
         assert difference[0] - 3 * np.nanstd(difference[1:]) <= 0, (task, model)
         judged += 1
-    assert judged > 3 * 20
+    assert judged >= 3 * 15
 
 
 def test_something_is_learned(scores: Scores) -> None:
