@@ -11,6 +11,8 @@ from ehrbook import data, embed, evaluate
 from ehrbook.evaluate import Features, Model
 from ehrbook.serialize import Content
 
+_READ = ["subject_id", "time", "code", "numeric_value", "text_value", "end"]
+
 
 def make_features(
     models: Sequence[Model],
@@ -43,10 +45,12 @@ def make_features(
 
     def domains() -> Features:
         codes = data.read_table(build, "codes")
-        return embed.embed_domains(records(), codes, labels, build, encoder, reading, wording, form, content)
+        records = data.scan_table(build, "records")
+        return embed.embed_domains(records, codes, labels, build, encoder, reading, wording, form, content)
 
     def records() -> pl.DataFrame:
-        return data.read_table(build, "records")
+        """What counts and CLMBR read: at EHRSHOT's size the other columns are gigabytes."""
+        return data.scan_table(build, "records").select(_READ).collect()
 
     makers: dict[str, Callable[[], Features]] = {
         "embedding": lambda: lambda part: embed.lookup_labels(part, encoder, store, reading, wording),

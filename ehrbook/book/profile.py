@@ -18,6 +18,7 @@ from ehrbook.tasks import load_tasks
 
 # Parameters that name a place on the reader's machine: chapters run in another folder, and pages show the last name.
 PATHS = ("data", "model_folder", "instruction_file", "serialization", "encoder", "clmbr_features")
+CLMBR_FILE = "features/clmbr_features.pkl"  # in EHRSHOT_ASSETS
 _Positive = Annotated[int, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -114,6 +115,9 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
 def _resolved(profile: Profile, book: Path) -> dict[str, str]:
     """Make whole paths of folders, since the chapters run in another one; an encoder may be a name instead."""
     folders = {key: Path(getattr(profile, key)).expanduser() for key in ("data", "model_folder", "clmbr_features")}
+    shipped = folders["data"] / CLMBR_FILE
+    if profile.source == "ehrshot" and not profile.clmbr_features and shipped.is_file():
+        profile, folders["clmbr_features"] = profile.model_copy(update={"clmbr_features": str(shipped)}), shipped
     found = {key: str(path.resolve()) for key, path in folders.items() if getattr(profile, key)}
     own = book / Path(profile.encoder).expanduser()
     return {**found, "encoder": str(own.resolve())} if own.is_dir() and profile.encoder not in load_specs() else found
@@ -178,6 +182,12 @@ def _check_models(profile: Profile, path: Path, origin: dict[str, str]) -> None:
             raise InputError("models: one is named twice; leave it out once")
         if load_source(profile.source).real and any("oracle" in model.features for model in models):
             raise InputError("models: only synthetic labels have an oracle; leave it out")
+        reads_clmbr = any("clmbr" in model.features for model in models)
+        if profile.source == "ehrshot" and reads_clmbr and not profile.clmbr_features:
+            raise InputError(
+                f"models: EHRSHOT's CLMBR comes as a file, and {CLMBR_FILE} is not in the data folder; give "
+                "clmbr_features=<its path>, or leave out the models that read clmbr"
+            )
         if profile.clmbr_features and not Path(profile.clmbr_features).is_file():
             key = "clmbr_features"
             raise InputError(f"clmbr_features {profile.clmbr_features} does not exist; write the path of the file")

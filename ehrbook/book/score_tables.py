@@ -21,11 +21,14 @@ ENOUGH = 20  # labels of each class, for a curve
 PROBABILITIES = ("balanced draw", "corrected")
 
 
-def model_titles(models: Sequence[Model], toy: bool) -> dict[str, str]:
-    """Map each model to its title; ``toy`` says of CLMBR that it was trained on the cohort at hand."""
-    return {
-        model.name: f"{model.title} (toy)" if toy and "clmbr" in model.features else model.title for model in models
-    }
+def model_titles(models: Sequence[Model], toy: bool, hierarchy: bool) -> dict[str, str]:
+    """Map each model to its title, with what makes it less than the study's.
+
+    ``toy`` says of CLMBR that it was trained on the cohort at hand, no ``hierarchy`` of counts that the data do not say
+    what a code is a kind of.
+    """
+    notes = {"clmbr": " (toy)" * toy, "counts": "" if hierarchy else " (no hierarchy)"}
+    return {model.name: model.title + "".join(notes.get(name, "") for name in model.features) for model in models}
 
 
 def shown_results(results: pd.DataFrame, status: pd.DataFrame, real: bool) -> pd.DataFrame:
@@ -37,14 +40,15 @@ def shown_results(results: pd.DataFrame, status: pd.DataFrame, real: bool) -> pd
         return results
     few = status.loc[[_has_few(row) for _, row in status.iterrows()], "task"]
     hidden = results["task"].isin(few) | results["n_subjects"].astype("float64").map(is_small)
-    counts = ("n", "n_subjects", "positives", "prevalence")
+    counts = ("n", "n_subjects", "positives", "positive_subjects", "prevalence")
     return results.assign(**{name: results[name].mask(hidden) for name in counts})
 
 
 def _has_few(row: pd.Series[Any]) -> bool:
-    """Whether a row of `ehrbook.evaluate.evaluable` has a small count of positives or negatives in any split."""
+    """Whether a row of `ehrbook.evaluate.evaluable` has few labels, or few subjects, of a class in any split."""
     counts = [(row[f"{split} positives"], row[f"{split} labels"]) for split in SPLITS]
-    return any(is_small(found) or is_small(labels - found) for found, labels in counts)
+    persons = [row[f"{split} rarer subjects"] for split in SPLITS]
+    return any(is_small(count) for count in [*persons, *(part for a, b in counts for part in (a, b - a))])
 
 
 def all_label_results(
@@ -53,8 +57,8 @@ def all_label_results(
     """Return the results with all training labels, a row a (task, model, metric), in the order of the titles.
 
     The findings of one task are one row, their mean in each draw. ``results`` are those of `shown_results`. Columns:
-    task, title, model, model_title, metric, value, lower, upper, n, n_subjects, positives, prevalence; the last two
-    are missing for a mean of findings.
+    task, title, model, model_title, metric, value, lower, upper, n, n_subjects, and positives, positive_subjects and
+    prevalence, which are missing for a mean of findings.
     """
     whole = {task: whole_task(task) for task in titles}
     means = [evaluate.group_means(scores, whole, metric).assign(metric=metric) for metric in evaluate.METRICS]
@@ -62,8 +66,9 @@ def all_label_results(
     final = final[(final["k"] == ALL) & (final["group"] != MACRO)].rename(columns={"group": "task"})
     about = results[results["status"] == "ok"].drop_duplicates("task").assign(task=lambda rows: rows["task"].map(whole))
     single = ~about["task"].duplicated(keep=False)
-    about = about.assign(**{name: about[name].where(single) for name in ("positives", "prevalence")})
-    about = about.drop_duplicates("task")[["task", "n", "n_subjects", "positives", "prevalence"]]
+    of_one = ("positives", "positive_subjects", "prevalence")
+    about = about.assign(**{name: about[name].where(single) for name in of_one})
+    about = about.drop_duplicates("task")[["task", "n", "n_subjects", *of_one]]
     order, rank = ({name: place for place, name in enumerate(names)} for names in (titles, models))
     placed = final.merge(about, on="task").assign(
         title=lambda rows: rows["task"].map(titles), model_title=lambda rows: rows["model"].map(models)
@@ -91,15 +96,19 @@ def results_table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
     Beside it the positives of the labels, their share, and the subjects; what `shown_results` has blanked stays so.
     """
     part = final[final["metric"] == metric]
+    counts = part[["positives", "n", "prevalence", "n_subjects", "positive_subjects", "tasks"]].astype("float64")
+    held_out, persons = [], []
+    for positives, n, share, subjects, positive_subjects, tasks in counts.to_numpy():
+        if tasks > 1 or np.isnan(positives):
+            held_out.append("" if tasks > 1 else WITHHELD)
+            persons.append(WITHHELD if np.isnan(subjects) else f"{subjects:.0f}")
+        else:
+            held_out.append(f"{positives:.0f} of {n:.0f} ({share:.0%})")
+            persons.append(f"{subjects:.0f} ({positive_subjects:.0f} positive)")
     said = part.assign(
         said=[f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})" for row in part.itertuples()],
-        held_out=[
-            f"{positives:.0f} of {n:.0f} ({share:.0%})" if positives == positives else "" if tasks > 1 else WITHHELD
-            for positives, n, share, tasks in part[["positives", "n", "prevalence", "tasks"]]
-            .astype("float64")
-            .to_numpy()
-        ],
-        n_subjects=part["n_subjects"].astype(object).where(part["n_subjects"].notna(), WITHHELD),
+        held_out=held_out,
+        n_subjects=persons,
     )
     keys = ["title", "held_out", "n_subjects"]
     wide = said.pivot_table(index=keys, columns="model_title", values="said", aggfunc="first", sort=False)
@@ -119,13 +128,13 @@ def means_table(means: pd.DataFrame, models: dict[str, str], k: int = ALL) -> pd
 
 
 def verdict_counts(compared: pd.DataFrame, models: dict[str, str]) -> pd.DataFrame:
-    """Count wins, ties and losses of the first model by rival and k, and how many ties are equivalent."""
+    """Count wins, ties and losses of the first model by rival and k, and the ties that are equivalent."""
     rows = []
     for (k, rival), part in compared.groupby(["k", "rival"], sort=False):
         counts = part["verdict"].value_counts()
         against = {"shots": "all" if k == ALL else str(k), "against": models[str(rival)]}
         rows.append({**against, **{name: int(counts.get(name, 0)) for name in ("win", "tie", "loss", "not judged")}})
-        rows[-1]["equivalent"] = int(part["equivalent"].sum())
+        rows[-1]["equivalent"] = int((part["equivalent"] & (part["verdict"] == "tie")).sum())
     return pd.DataFrame(rows)
 
 
@@ -219,15 +228,28 @@ def calibration_curves(pair: tuple[OneTask, OneTask] | None, real: bool) -> pd.D
     return joined[joined["n_effective"] >= FLOOR].reset_index(drop=True) if real else joined
 
 
-def decision_table(pair: tuple[OneTask, OneTask] | None) -> pd.DataFrame:
+def decision_table(pair: tuple[OneTask, OneTask] | None, real: bool) -> pd.DataFrame:
     """Return the decision curve of the corrected probabilities, at thresholds from a fifth of the prevalence to four
     times it (90 % at most): where acting on some and not on others can make sense.
+
+    Of real subjects only thresholds with none, or more than ten, of either class on either side: net benefit and the
+    number of labels together give those counts.
     """
     if pair is None:
         return pd.DataFrame()
     one, prevalence = pair[1], float(pair[1].y.mean())
     thresholds = np.linspace(prevalence / 5, min(0.9, 4 * prevalence), 30)
+    if real:
+        thresholds = np.array([threshold for threshold in thresholds if not _is_told(one, one.p >= threshold)])
+    if not len(thresholds):
+        return pd.DataFrame()
     return evaluate.decision_curve(one.y, one.p, one.subjects, one.weights, thresholds)
+
+
+def _is_told(one: OneTask, treated: NDArray[np.bool_]) -> bool:
+    """Whether one to ten subjects of a class are treated, or are not."""
+    cells = [one.subjects[(one.y == value) & (treated == side)] for value in (True, False) for side in (True, False)]
+    return any(is_small(len(np.unique(cell))) for cell in cells)
 
 
 def subgroup_table(

@@ -28,6 +28,7 @@ def few_shot_numbers(means: pd.DataFrame, models: Sequence[Model], titles: dict[
     baselines = [model.name for model in models if model.kind == "baseline"]
     final = macro[(macro["k"] == ALL) & macro["model"].isin(baselines)].set_index("model")["value"]
     return {
+        "served": f"{int(macro['draws'].min()):,}",
         "first-model": titles[models[0].name],
         "fewest": f"{fewest} shot{'s' * (fewest > 1)} per class",
         "first-few": f"{first[fewest]:.2f}",

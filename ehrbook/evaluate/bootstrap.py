@@ -89,7 +89,7 @@ def _curve(y: NDArray[np.bool_], p: NDArray[Any], subjects: NDArray[np.int64], w
 def _areas(curve: _Curve, by_subject: Weights) -> tuple[Floats, Floats]:
     """Compute AUROC and AUPRC of some draws, ``by_subject`` (subjects, draws).
 
-    All counts are whole numbers below 2**24, which float32 holds exactly; products and ratios are float64.
+    All counts are whole or half numbers below 2**23, which float32 holds exactly; products and ratios are float64.
     """
     hits: Weights = curve.hits @ by_subject
     true = _running_sums(hits.copy())
@@ -137,7 +137,7 @@ def interval(draws: Floats) -> tuple[float, float, int]:
 def intervals(table: Floats) -> pd.DataFrame:
     """Return value and 95 % percentile interval of each metric; ``table`` (1 + draws, 3) of `bootstrap_metrics`.
 
-    Columns: metric, value, lower, upper, draws (those with both classes).
+    Columns: metric, value, lower, upper, draws (those in which the metric can be computed).
     """
     rows = [(name, column[0], *interval(column[1:])) for name, column in zip(METRICS, table.T, strict=True)]
     return pd.DataFrame(rows, columns=["metric", "value", "lower", "upper", "draws"])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,23 +60,26 @@ class _Event:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the model reads of one subject: all up to the day of birth as one token, then one token a later event."""
+    """What the model reads of one subject: all up to the day of birth as one token, then one token a later event.
+
+    ``later`` is a table (time, word), 12 bytes an event: as Python's objects, millions of them would fill the memory.
+    """
 
     born: list[_Event]
-    later: list[_Event]
+    later: pl.DataFrame
 
     @property
     def tokens(self) -> int:
-        return 1 + len(self.later)
+        return 1 + self.later.height
 
     @property
     def times(self) -> NDArray[np.int64]:
         """The times of the later events, microseconds."""
-        return np.array([event.time for event in self.later], dtype="datetime64[us]").astype(np.int64)
+        return self.later["time"].dt.epoch("us").to_numpy()
 
     def window(self, start: int) -> _Record:
         """Return the birth and up to WINDOW of the later events."""
-        return _Record(self.born, self.later[start : start + WINDOW])
+        return _Record(self.born, self.later.slice(start, WINDOW))
 
 
 def clmbr_features(
@@ -96,9 +100,9 @@ def clmbr_features(
     .54, on tuning labels of two synthetic cohorts that are not the demo's. The row is zeros where nothing was known
     after the day of birth: femr drops such a label, and all later ones of its subject, without a word.
 
-    The same seed gives the same bytes, whatever the order of rows and the number of
-    processors. Training ends after ``epochs``, or sooner, when it has read ``most_tokens``. Raises `InputError` for
-    subjects without a birth and where there is nothing to learn from.
+    The same seed gives the same bytes, whatever the order of rows and the number of processors. Training ends after
+    ``epochs``, or sooner, when it has read ``most_tokens``. Raises `InputError` for subjects without a birth and where
+    there is nothing to learn from.
     """
     known = _known(records, labels)
     taught = known.filter(pl.col("subject_id").is_in(list(train_subjects)))
@@ -123,7 +127,7 @@ def train_clmbr(taught: pl.DataFrame, seed: int, epochs: int, hidden: int, most_
     words = _vocabulary(_spell(taught, tenths))
     records = list(_records(taught, tenths, words).values())
     # The last event of a record is followed by none, so it begins no window: there would be nothing to tell.
-    windows = [record.window(start) for record in records for start in range(0, len(record.later) - 1, WINDOW)]
+    windows = [record.window(start) for record in records for start in range(0, record.later.height - 1, WINDOW)]
     if not windows:
         raise InputError("labels: no training subject has a history to learn from; take more subjects or more labels")
     processor, model = _build(words, records, seed, hidden)
@@ -135,13 +139,8 @@ def _spell(known: pl.DataFrame, tenths: pl.DataFrame) -> pl.DataFrame:
     """Add the column word: the code, with the tenth its value falls in or with its text where it has one."""
     tenth = pl.sum_horizontal([pl.col("numeric_value") > pl.col(cut) for cut in TENTHS])
     measured = pl.col("numeric_value").is_finite() & pl.col(TENTHS[0]).is_not_null()
-    word = (
-        pl.when(measured)
-        .then(pl.format("{} tenth {}", "code", tenth))
-        .when(pl.col("text_value").is_not_null())
-        .then(pl.format("{} {}", "code", "text_value"))
-        .otherwise("code")
-    )
+    value, text = pl.format("{} tenth {}", "code", tenth), pl.format("{} {}", "code", "text_value")
+    word = pl.when(measured).then(value).when(pl.col("text_value").is_not_null()).then(text).otherwise("code")
     return known.join(tenths, on="code", how="left").with_columns(word=word).drop(TENTHS)
 
 
@@ -160,6 +159,7 @@ def _records(known: pl.DataFrame, tenths: pl.DataFrame, words: pl.DataFrame) -> 
     said = spelt.filter(listed, pl.col("code") != BIRTH)
     said = said.sort("subject_id", "time", "word", nulls_last=False)
     events = said.unique(["subject_id", "day", "word"], keep="first", maintain_order=True)
+    events = events.select("subject_id", "day", "time", pl.col("word").cast(pl.Enum(words["word"])))
     parts = {key[0]: part for key, part in events.partition_by("subject_id", as_dict=True).items()}
     births = known.select("subject_id", "birth").unique().sort("subject_id")
     return {key: _record(birth, parts.get(key, events.clear())) for key, birth in births.iter_rows()}
@@ -167,8 +167,8 @@ def _records(known: pl.DataFrame, tenths: pl.DataFrame, words: pl.DataFrame) -> 
 
 def _record(birth: datetime, events: pl.DataFrame) -> _Record:
     late = pl.col("day").is_not_null() & (pl.col("day") > birth.date())
-    born, later = ([*map(_Event, *events.filter(chosen).select("time", "word"))] for chosen in (~late, late))
-    return _Record([_Event(birth, BIRTH), *born], later)
+    born, later = (events.filter(chosen).select("time", "word") for chosen in (~late, late))
+    return _Record([_Event(birth, BIRTH), *map(_Event, *born)], later)
 
 
 def _build(words: pl.DataFrame, records: Sequence[_Record], seed: int, hidden: int) -> tuple[Any, Any]:
@@ -242,7 +242,8 @@ def _read(processor: Any, windows: Iterable[_Record]) -> Any:
 
     processor.creator.start_batch()
     for number, window in enumerate(windows):
-        processor.creator.add_subject(SimpleNamespace(subject_id=number, events=window.born + window.later))
+        events = [*window.born, *map(_Event, *window.later)]
+        processor.creator.add_subject(SimpleNamespace(subject_id=number, events=events))
     return processor.collate([get_formatter("torch").recursive_tensorize(processor.creator.get_batch_data())])
 
 
@@ -250,7 +251,9 @@ def _fit(processor: Any, model: Any, windows: Sequence[_Record], seed: int, epoc
     """Train in place, until ``most`` tokens are read or all epochs done, and return the mean loss of each epoch."""
     import torch
 
-    batches = [_read(processor, [windows[place] for place in batch]) for batch in _batches(windows)]
+    batches = list(_batches(windows))
+    # Of a large cohort few batches are used, so each is read when it is, once: kept, they hold ``most`` tokens or so.
+    read = cache(lambda place: _read(processor, [windows[window] for window in batches[place]]))
     steps = min(epochs * len(batches), math.ceil(most * len(batches) / sum(window.tokens for window in windows)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
@@ -259,7 +262,7 @@ def _fit(processor: Any, model: Any, windows: Sequence[_Record], seed: int, epoc
     losses = []
     with _alone(seed):
         for place in order:
-            loss, _ = model(**batches[place])
+            loss, _ = model(**read(place))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -273,9 +276,8 @@ def read_clmbr(clmbr: Clmbr, known: pl.DataFrame, labels: pl.DataFrame) -> NDArr
     """Return the representation at each label's prediction time, (labels, hidden); see `clmbr_features`."""
     import torch
 
-    parts = (
-        labels.select("subject_id", "prediction_time").with_row_index("row").partition_by("subject_id", as_dict=True)
-    )
+    keys = labels.select("subject_id", "prediction_time").with_row_index("row")
+    parts = keys.partition_by("subject_id", as_dict=True)
     windows: list[_Record] = []
     wanted: list[list[tuple[int, int]]] = []  # of each window: rows of labels, and the token that each is to have
     for subject_id, record in _records(known, clmbr.tenths, clmbr.words).items():

@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ COLUMNS = ["subject_id", "time", "code", "numeric_value", "text_value"]
 TIME_BINS = [timedelta(days=30), timedelta(days=180), timedelta(days=365), None]
 _LONG_AGO = timedelta(days=366)  # in the last bin
 _PAIR = ["subject_id", "prediction_time"]
+# EHRSHOT has 406,379 prediction times with some 2,000 counts each, and 41.7 million events. femr takes 40 bytes and
+# more for a count, the result 8; cutting and sorting takes several copies of the events at hand.
+ROWS_AT_ONCE = 4000
+SUBJECTS_AT_ONCE = 200
 
 
 class Ancestors:
@@ -80,6 +84,7 @@ def count_features(
     of its workers' shares. Here one process reads subjects in order, so that neither workers nor the order of rows
     matter; of a code with more than 10,000 numbers femr takes the tenths of a sample, always the same.
 
+    femr counts some subjects after the other, which bounds its memory; at the end the result is there twice.
     ``folder`` takes a temporary database of the records. Raises `InputError` for subjects without a birth, whose age
     is unknown, and for training labels that do not tell how ages differ.
     """
@@ -102,8 +107,8 @@ def count_features(
         featurizers.preprocess_featurizers(database, _as_femr_reads(train))
         if age.age_statistics.current_count < 2 or not age.age_statistics.variance():
             raise InputError("labels: training subjects have no two labels at different ages; draw more subjects")
-        found = featurizers.featurize(database, _as_femr_reads(wanted))
-    return _align(found, labels)
+        rows, features = _featurize(featurizers, database, wanted)
+    return _align(rows, features, labels)
 
 
 def _quiet() -> None:
@@ -111,21 +116,31 @@ def _quiet() -> None:
     logging.getLogger("xformers").setLevel(logging.ERROR)
 
 
-def _known(records: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-    """Return the history of each subject at its last label, each event with a time."""
-    pair = wanted.group_by("subject_id").agg(
+def _known(records: pl.DataFrame, wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the history of each subject at its last label, each event with a time: some subjects after the other."""
+    last = wanted.group_by("subject_id").agg(
         pl.col("prediction_time").max(), static=pl.col("prediction_time").min() - _LONG_AGO
     )
-    own = records.select(*COLUMNS, "end").join(pair, on="subject_id", how="semi")
-    known = pl.concat([own.clear(), *(past for _, _, past in histories(own, pair))])
-    born = known.filter(pl.col("code") == "MEDS_BIRTH", pl.col("time").is_not_null())
-    if without := pair.join(born, on="subject_id", how="anti").height:
+    own = records.select(*COLUMNS, "end")
+    births = own.filter(pl.col("code") == "MEDS_BIRTH", pl.col("time").is_not_null())
+    if without := last.join(_cut(births, last), on="subject_id", how="anti").height:
         raise InputError(f"records: {without} subjects have no MEDS_BIRTH event; count features need an age, add one")
-    return known.join(pair, on="subject_id").with_columns(time=pl.coalesce("time", "static"))
+    for some in last.sort("subject_id").iter_slices(SUBJECTS_AT_ONCE):
+        here = pl.col("subject_id").is_between(some["subject_id"][0], some["subject_id"][-1])
+        known = _cut(own.filter(here), some).join(some, on="subject_id")
+        yield known.with_columns(time=pl.coalesce("time", "static"))
 
 
-def _database(records: pl.DataFrame, folder: Path) -> Any:
-    """Write records as a MEDS folder and convert it to the database that femr reads."""
+def _cut(records: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+    """Return the histories of the subjects of ``last``, one below the other."""
+    return pl.concat([records.clear(), *(past for _, _, past in histories(records, last))])
+
+
+def _database(records: pl.DataFrame | Iterable[pl.DataFrame], folder: Path) -> Any:
+    """Write records as a MEDS folder and convert it to the database that femr reads.
+
+    Records in parts come with all of a subject in one part, and parts by ascending subjects.
+    """
     import meds_reader
 
     meds = folder / "meds"
@@ -135,9 +150,11 @@ def _database(records: pl.DataFrame, folder: Path) -> Any:
     # What is no number has no place among the tenths, and would turn them all into NaN.
     number = pl.when(pl.col("numeric_value").is_finite()).then("numeric_value")
     text = pl.col("text_value").replace("", None)  # meds_reader gives no empty text back either
-    # All columns are sorted by, so that the order of rows does not reach the sample of a code's numbers.
-    table = records.select(COLUMNS).with_columns(number, text).sort(COLUMNS, nulls_last=False)
-    pq.write_table(table.to_arrow().cast(schema), meds / "data" / "0.parquet")
+    with pq.ParquetWriter(meds / "data" / "0.parquet", schema) as writer:
+        for part in [records] if isinstance(records, pl.DataFrame) else records:
+            # All columns are sorted by, so that the order of rows does not reach the sample of a code's numbers.
+            table = part.select(COLUMNS).with_columns(number, text).sort(COLUMNS, nulls_last=False)
+            writer.write_table(table.to_arrow().cast(schema))
     (meds / "metadata" / "dataset.json").write_text(json.dumps({"meds_version": "0.3.3"}))
     command = [str(Path(sys.executable).parent / "meds_reader_convert"), str(meds), str(folder / "db")]
     subprocess.run([*command, "--num_threads", "1"], check=True, capture_output=True)
@@ -150,11 +167,23 @@ def _as_femr_reads(pairs: pl.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"subject_id": pairs["subject_id"].to_numpy(), "prediction_time": times})
 
 
-def _align(found: dict[str, Any], labels: pl.DataFrame) -> sparse.csr_matrix:
-    """Return femr's rows in the order of ``labels``, one for each of its rows."""
-    times = pl.Series(found["feature_times"]).cast(pl.Datetime("us"))
-    rows = pl.DataFrame({"subject_id": found["subject_ids"], "prediction_time": times}).with_row_index("row")
-    place = labels.select(_PAIR).join(rows, on=_PAIR, how="left", maintain_order="left")["row"]
-    features = sparse.csr_matrix(found["features"])[place.to_numpy()].astype(np.float32)
-    features.sort_indices()  # femr leaves the columns of a row in the order of events
-    return features
+def _featurize(featurizers: Any, database: Any, wanted: pl.DataFrame) -> tuple[pl.DataFrame, sparse.csr_matrix]:
+    """Return femr's rows: what they belong to (subject_id, prediction_time) and the counts."""
+    # All labels of a subject are in one block, for femr reads its events once a block.
+    block = pl.int_range(pl.len()).min().over("subject_id") // ROWS_AT_ONCE
+    keys, blocks = [], []
+    for _, part in wanted.group_by(block.alias("block"), maintain_order=True):
+        found = featurizers.featurize(database, _as_femr_reads(part))
+        times = pl.Series(found["feature_times"]).cast(pl.Datetime("us"))
+        keys.append(pl.DataFrame({"subject_id": found["subject_ids"], "prediction_time": times}))
+        counts = sparse.csr_matrix(found["features"], dtype=np.float32)
+        counts.sort_indices()  # femr leaves the columns of a row in the order of events
+        blocks.append(counts)
+    return pl.concat(keys), sparse.vstack(blocks, format="csr")
+
+
+def _align(rows: pl.DataFrame, features: sparse.csr_matrix, labels: pl.DataFrame) -> sparse.csr_matrix:
+    """Return the features of ``rows`` in the order of ``labels``, one row for each of theirs."""
+    placed = rows.with_row_index("row")
+    place = labels.select(_PAIR).join(placed, on=_PAIR, how="left", maintain_order="left")["row"]
+    return features[place.to_numpy()]

@@ -31,7 +31,8 @@ class Scores:
     """What the protocol found.
 
     results: one row a (task, model, k, replicate, metric) with value, lower, upper, draws, n (labels), n_subjects,
-    positives and prevalence of held_out, the setting that was chosen, status. A task that cannot be judged has one row.
+    positives, positive_subjects and prevalence of held_out, the setting that was chosen, whether the fit converged,
+    status. A task that cannot be judged has one row.
     draws: for each run the (1 + draws, 3) array of `bootstrap_metrics`, over the same resampled subjects.
     predictions: the patient-level table of `ehrbook.data.schema`, of the k that were asked for.
     """
@@ -44,17 +45,21 @@ class Scores:
 def evaluable(labels: pl.DataFrame) -> pd.DataFrame:
     """Tell which tasks can be judged: both classes are needed in every split.
 
-    ``labels`` has the columns subject_id, task, split, boolean_value. Returns one row a task: task, then positives
-    and labels of each split, and status, "ok" or "not evaluable: ..." with the splits.
+    ``labels`` has the columns subject_id, task, split, boolean_value. Returns one row a task: task, then for each split
+    positives, labels and rarer subjects (those with a positive label or those with a negative one, whichever are
+    fewer), and status, "ok" or "not evaluable: ..." with the splits.
     """
     rows = []
     for (task,), part in labels.sort("task").group_by("task", maintain_order=True):
         row: dict[str, object] = {"task": task}
         faults = []
         for split in SPLITS:
-            y = part.filter(split=split)["boolean_value"]
+            own = part.filter(split=split)
+            y = own["boolean_value"]
             positives = int(y.sum())
             row[f"{split} positives"], row[f"{split} labels"] = positives, len(y)
+            persons = [own.filter(y == value)["subject_id"].n_unique() for value in (True, False)]
+            row[f"{split} rarer subjects"] = min(persons)
             if positives in (0, len(y)):
                 faults.append(split)
         rows.append({**row, "status": f"not evaluable: one class only in {', '.join(faults)}" if faults else "ok"})
@@ -97,7 +102,8 @@ def few_shot(
     memory. Train and tuning shots are drawn alike; the test is always all held_out labels of the task (EHRSHOT,
     7_eval.py). Draws that stand in ``shipped`` (the shots table) are used as they come, others are drawn as the
     benchmark draws them. Subjects are resampled jointly for all tasks and models (`draw_weights`). Probabilities are
-    kept for the k in ``keep``. Neither the order of rows nor the number of workers matters.
+    kept for the k in ``keep``. Neither the order of rows (but for
+    labels of one task, subject and time, which are drawn as they come) nor the number of workers matters.
     """
     _check(features, models, labels)
     ordered = labels.sort("task", *_KEY, maintain_order=True)  # the benchmark's places: ties as they come
@@ -116,9 +122,10 @@ def few_shot(
             own = given.get(task, {})
             yield delayed(_judge)(model, x, parts[task], subjects, weights, runs, own, keep, paper_faithful)
 
-    # One thread a worker: results then do not depend on how many there are.
+    # One thread a worker: results then do not depend on how many there are. A job carries the vectors of a task, so no
+    # more jobs are made than there are workers.
     with parallel_config("loky", n_jobs=-1, inner_max_num_threads=1):
-        found = Parallel(return_as="generator")(jobs())
+        found = Parallel(return_as="generator", batch_size=1, pre_dispatch="n_jobs")(jobs())
         done = list(tqdm(found, total=len(judged), desc="few-shot", unit="task"))
     results = [run for run, _, _ in done]
     results += [pd.DataFrame([{"task": task, "status": said}]) for task, said in status.items() if said != "ok"]
@@ -184,6 +191,7 @@ def _judge(
         "n": test.height,
         "n_subjects": test["subject_id"].n_unique(),
         "positives": int(y["held_out"].sum()),
+        "positive_subjects": test.filter("boolean_value")["subject_id"].n_unique(),
         "prevalence": float(y["held_out"].mean()),
     }
     fit = model.fit(paper_faithful)
@@ -196,7 +204,7 @@ def _judge(
         head = fit(x["train"][train], y["train"][train], x["tuning"][tuning], y["tuning"][tuning])
         p = head.predict(x["held_out"])
         table = bootstrap_metrics(y["held_out"], p, place, weights)
-        found.append(intervals(table).assign(k=k, replicate=replicate, setting=head.setting))
+        found.append(intervals(table).assign(k=k, replicate=replicate, setting=head.setting, converged=head.converged))
         tables[task, model.name, k, replicate] = table.astype(np.float32)
         if k in keep:
             run = {"model": model.name, "k": k, "replicate": replicate}
@@ -211,10 +219,10 @@ def _judge(
 
 def _tidy(results: Iterable[pd.DataFrame]) -> pd.DataFrame:
     columns = ["task", "model", "k", "replicate", "metric", "value", "lower", "upper", "draws"]
-    columns += ["n", "n_subjects", "positives", "prevalence", "setting", "status"]
+    columns += ["n", "n_subjects", "positives", "positive_subjects", "prevalence", "setting", "converged", "status"]
     table = pd.concat(results, ignore_index=True).reindex(columns=columns)
     # A task that is not judged has no numbers; whole numbers must stay whole all the same.
-    whole = dict.fromkeys(["k", "replicate", "draws", "n", "n_subjects", "positives"], "Int64")
+    whole = dict.fromkeys(["k", "replicate", "draws", "n", "n_subjects", "positives", "positive_subjects"], "Int64")
     return table.assign(status=table["status"].fillna("ok")).astype(whole)
 
 

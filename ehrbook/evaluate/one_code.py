@@ -8,6 +8,8 @@ from scipy import sparse
 
 from ehrbook.errors import InputError
 
+NONZEROS_AT_ONCE = 4_000_000  # ranking takes some 60 bytes for each; EHRSHOT's train rows may have 2.4e8
+
 
 def one_code(train: sparse.csr_matrix, train_y: NDArray[np.bool_]) -> int:
     """Return the column of ``train`` whose value alone is furthest from an AUROC of 0.5, in either direction.
@@ -33,19 +35,36 @@ def _twice_u(x: sparse.csr_matrix, y: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return 2 * positives * negatives * AUROC of every column: whole numbers, so that ties are ties.
 
     Only stored values are ranked. Zeros are one tie between the negative values and the positive ones, and most
-    columns are little else: 60,000 columns take the time of their nonzeros.
+    columns are little else: 60,000 columns take the time of their nonzeros. Some columns are ranked after the others,
+    so that beside a copy of ``x`` memory is needed for `NONZEROS_AT_ONCE` values, or for one column that has more.
     """
     by_column = x.tocsc(copy=True)
     by_column.sum_duplicates()
     by_column.eliminate_zeros()
-    columns, n = by_column.shape[1], by_column.shape[0]
-    stored = np.diff(by_column.indptr).astype(np.int64)
+    ends, columns = by_column.indptr.astype(np.int64), by_column.shape[1]
+    found = np.empty(columns, dtype=np.int64)
+    first = 0
+    while first < columns:
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + NONZEROS_AT_ONCE, side="right")) - 1)
+        here = slice(ends[first], ends[last])
+        stored = np.diff(ends[first : last + 1])
+        found[first:last] = _twice_u_of_some(by_column.data[here], y[by_column.indices[here]], stored, y)
+        first = last
+    return found
+
+
+def _twice_u_of_some(
+    value: NDArray[np.float32], positive: NDArray[np.bool_], stored: NDArray[np.int64], y: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Rank neighbouring columns: their stored values, whether each is of a positive label, and how many each has."""
+    columns = len(stored)
     column = np.repeat(np.arange(columns), stored)
-    order = np.lexsort((by_column.data, column))
-    column, value, positive = column[order], by_column.data[order], y[by_column.indices[order]]
-    zeros = n - stored
+    order = np.lexsort((value, column))
+    column, value, positive = column[order], value[order], positive[order]
+    zeros = len(y) - stored
     # The place of a stored value in its column, from 1, with all zeros before the values above them.
-    place = np.arange(len(value)) - by_column.indptr[column] + 1 + np.where(value > 0, zeros[column], 0)
+    starts = np.cumsum(stored) - stored
+    place = np.arange(len(value)) - starts[column] + 1 + np.where(value > 0, zeros[column], 0)
     # Of tied values, each has the first place plus the last: twice the rank.
     begins = np.flatnonzero((np.diff(column, prepend=-1) != 0) | (np.diff(value, prepend=np.nan) != 0))
     ends = np.append(begins, len(value))[1:] - 1

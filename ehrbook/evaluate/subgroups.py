@@ -22,7 +22,8 @@ WITHHELD = f"withheld: fewer than {_FLOOR}"
 COMPLEMENT = "withheld: would give another level back"
 
 _ORDER = (*AGE_BANDS, *THIRDS, "whole", "cut")
-_COUNTS = ["n_subjects", "positives", "negatives"]
+# Persons are what the floor is about: fifteen labels can be one subject's.
+_COUNTS = ["n_subjects", "positives", "negatives", "positive_subjects", "negative_subjects"]
 _MOMENT = pl.col("time").cast(pl.Datetime("us")).dt.timestamp("us").fill_null(STATIC)
 
 
@@ -131,11 +132,11 @@ def subgroup_metrics(
     arguments are those of `ehrbook.evaluate.calibration`. The intervals of two levels come from the same resamples.
     No test compares them: with so many small groups some would differ by chance.
 
-    Columns: subgroup, level, n (labels), n_subjects, positives, auroc, lower, upper, status: "ok", "not evaluable"
-    (one class only) or withheld. With ``real`` subjects a level with 1 to 10 subjects, positives or negatives is
-    withheld, numbers and all. So that it cannot be worked out from the whole and the other levels, the next smallest
-    level is withheld too where it is the only one, or where those withheld are few even together. Raises `InputError`
-    when ``levels`` has not one row a label.
+    Columns: subgroup, level, n (labels), n_subjects, positives, positive_subjects, auroc, lower, upper, status: "ok",
+    "not evaluable" (one class only) or withheld. With ``real`` subjects a level with 1 to 10 subjects, in all or of
+    one class, is withheld, numbers and all. So that it cannot be worked out from the whole and the other levels, the
+    next smallest level is withheld too where it is the only one, or where those withheld are few even together.
+    Raises `InputError` when ``levels`` has not one row a label.
     """
     check_scores(y, p, subjects, weights)
     if levels.height != len(y):
@@ -151,16 +152,16 @@ def subgroup_metrics(
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["n", *_COUNTS], "Int64"))
     one_class = (table["positives"] == 0) | (table["negatives"] == 0)
     table["status"] = np.where(one_class, NOT_EVALUABLE, "ok")
-    return (_withhold(table) if real else table).drop(columns="negatives")
+    return (_withhold(table) if real else table).drop(columns=["negatives", "negative_subjects"])
 
 
 def _rank(level: str) -> tuple[bool, int, str]:
     return level == UNKNOWN, _ORDER.index(level) if level in _ORDER else -1, level
 
 
-def _counts(y: Bools, subjects: Integers) -> tuple[int, int, int, int]:
-    positives = int(y.sum())
-    return len(y), len(np.unique(subjects)), positives, len(y) - positives
+def _counts(y: Bools, subjects: Integers) -> tuple[int, ...]:
+    of_class = [len(np.unique(subjects[y == value])) for value in (True, False)]
+    return len(y), len(np.unique(subjects)), int(y.sum()), int((~y).sum()), *of_class
 
 
 def _auroc(y: Bools, p: Floats, subjects: Integers, weights: Weights) -> tuple[float, float, float]:

@@ -101,7 +101,7 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     }
     clmbr.write_bytes(pickle.dumps(shipped))
     settings = ["encoder=minilm", "context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
-    settings += ["compared_shots=[4]", f"clmbr_features={clmbr}"]
+    settings += ["compared_shots=[4]"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "ehrshot", "--data", str(tmp_path / "assets"), *options)
     private = smoke / "build" / "ehrshot" / "private"
@@ -118,7 +118,7 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     results = pl.read_csv(smoke / "build" / "ehrshot" / "public" / "results.csv")
     assert results.filter(pl.col("task").str.starts_with("chest_xray/"))["task"].n_unique() == 14
     assert set(results["model"].drop_nulls()) == set(
-        load_profile("ehrshot", {"data": str(tmp_path)}, ROOT / "profiles").models
+        load_profile("ehrshot", {"data": str(tmp_path / "assets")}, ROOT / "profiles").models
     )
     assert str(cohort.records["subject_id"][0]) not in said
 

@@ -26,6 +26,8 @@ def test_synthetic_profiles_are_whole(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yml")), ids=lambda path: path.stem)
 def test_every_profile_is_whole_but_for_its_data(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "clmbr_features.pkl").touch()
     assert load_profile(path.stem, {"data": str(tmp_path)}, PROFILES).name == path.stem
 
 

@@ -26,7 +26,7 @@ TITLES = task_titles(load_tasks())
 MODELS = small_models(["embedding", "counts-lightgbm", "counts-lightgbm-one", "counts-logistic", "clmbr",
                        "embedding-clmbr", "meme", "oracle"])
 # fmt: on
-NAMED = tables.model_titles(MODELS, toy=True)
+NAMED = tables.model_titles(MODELS, toy=True, hierarchy=True)
 LABELS = small_labels(TASKS)
 
 
@@ -144,7 +144,7 @@ def test_verdicts_have_a_row_a_task_a_column_a_rival_and_their_letters(scores: S
 
 
 def test_probabilities_and_decisions_are_drawn(pair: tuple[tables.OneTask, tables.OneTask]) -> None:
-    curves, decisions = tables.calibration_curves(pair, real=False), tables.decision_table(pair)
+    curves, decisions = tables.calibration_curves(pair, real=False), tables.decision_table(pair, real=False)
     missing = {"lower": np.nan, "upper": np.nan}
     for table in (curves, curves.assign(**missing), curves[curves["probabilities"] == "corrected"]):
         figure = figures.plot_calibration(table)
@@ -157,7 +157,7 @@ def test_probabilities_and_decisions_are_drawn(pair: tuple[tables.OneTask, table
 
 
 def test_a_model_that_only_harms_is_drawn_below_zero(pair: tuple[tables.OneTask, tables.OneTask]) -> None:
-    decisions = tables.decision_table(pair).assign(net_benefit=-0.2, lower=-0.3, upper=-0.1)
+    decisions = tables.decision_table(pair, real=False).assign(net_benefit=-0.2, lower=-0.3, upper=-0.1)
     decisions.loc[decisions["strategy"] == "treat none", ["net_benefit", "lower", "upper"]] = 0.0
     low, high = figures.plot_decision(decisions).axes[0].get_ylim()
     assert low < 0 < high

@@ -10,16 +10,16 @@ from scipy.stats import rankdata
 
 from ehrbook.book import score_tables as tables
 from ehrbook.book import score_words as words
-from ehrbook.evaluate import MACRO, METRICS, Scores, compare, evaluable, group_means, load_models
+from ehrbook.evaluate import MACRO, METRICS, Scores, compare, draw_weights, evaluable, group_means, load_models
 from ehrbook.tasks import load_tasks, task_groups, task_titles
 from tests.book.small_scores import small_labels, small_models, small_scores
 
-COUNTS = ["n", "n_subjects", "positives", "prevalence"]
+COUNTS = ["n", "n_subjects", "positives", "positive_subjects", "prevalence"]
 FINDINGS = ["chest_xray/Edema", "chest_xray/Fracture", "chest_xray/No Finding"]
 TASKS = ["lupus", *FINDINGS, "anemia", "long_stay"]  # in no file's order
 TITLES, GROUPS = task_titles(load_tasks()), task_groups(load_tasks())
 MODELS = small_models(["embedding", "counts-logistic", "clmbr", "oracle"])
-NAMED = tables.model_titles(MODELS, toy=True)
+NAMED = tables.model_titles(MODELS, toy=True, hierarchy=True)
 # A third of 120 labels of held_out is positive, and of 60 of tuning; no count is small.
 LABELS = small_labels(TASKS, subjects=240)
 
@@ -53,20 +53,30 @@ def counted(labels: pl.DataFrame) -> pd.DataFrame:
         n=pl.len(),
         n_subjects=pl.col("subject_id").n_unique(),
         positives=pl.col("boolean_value").sum(),
+        positive_subjects=pl.col("subject_id").filter(pl.col("boolean_value")).n_unique(),
         prevalence=pl.col("boolean_value").mean(),
     ).to_pandas()
-    return found.astype(dict.fromkeys(COUNTS[:3], "Int64")).assign(status="ok", value=0.7)
+    return found.astype(dict.fromkeys(COUNTS[:4], "Int64")).assign(status="ok", value=0.7)
 
 
 def test_only_a_clmbr_that_was_trained_here_is_called_a_toy() -> None:
     models = load_models(["embedding", "clmbr", "embedding-clmbr", "meme"])
     titles = [model.title for model in models]
-    assert [*tables.model_titles(models, toy=False).values()] == titles
-    assert [*tables.model_titles(models, toy=True).values()] == [
+    assert [*tables.model_titles(models, toy=False, hierarchy=True).values()] == titles
+    assert [*tables.model_titles(models, toy=True, hierarchy=True).values()] == [
         titles[0],
         f"{titles[1]} (toy)",
         f"{titles[2]} (toy)",
         titles[3],
+    ]
+
+
+def test_counts_without_a_hierarchy_are_called_that() -> None:
+    models = load_models(["embedding", "counts-logistic", "one-code"])
+    assert [*tables.model_titles(models, toy=True, hierarchy=False).values()] == [
+        "Embedding",
+        "Counts, logistic regression (no hierarchy)",
+        "One code (no hierarchy)",
     ]
 
 
@@ -110,7 +120,7 @@ def test_what_is_hidden_stays_hidden_in_the_table_for_reading(scores: Scores) ->
     assert table.index.tolist() == ["Long length of stay", "Anemia", "Lupus", "Chest X-ray findings"]
     lupus = LABELS.filter(task="lupus", split="held_out")["boolean_value"]
     assert table.loc["Lupus", "positives of labels"] == f"{lupus.sum()} of 120 ({lupus.mean():.0%})"
-    assert table.loc["Lupus", "subjects"] == 120
+    assert table.loc["Lupus", "subjects"] == f"120 ({lupus.sum()} positive)"
 
 
 def test_findings_of_one_task_are_one_row_with_the_mean_of_their_values(scores: Scores, final: pd.DataFrame) -> None:
@@ -164,7 +174,7 @@ def test_verdicts_add_up_to_the_tasks(scores: Scores) -> None:
     assert (counts[["win", "tie", "loss"]].sum(axis=1) == 4).all()  # findings are one task
     for name in ("win", "tie", "loss"):
         assert counts[name].sum() == (compared["verdict"] == name).sum() > 0
-    assert counts["equivalent"].sum() == compared["equivalent"].sum()
+    assert counts["equivalent"].sum() == (compared["equivalent"] & (compared["verdict"] == "tie")).sum() > 0
     said = words.say_verdicts(counts)
     for row in counts.itertuples():
         assert f"against {row.against} with {row.shots} shots {row.win} wins, {row.tie} ties, {row.loss} loss" in said
@@ -187,7 +197,11 @@ def test_the_task_to_show_is_the_rarest_with_twenty_labels_of_each_class() -> No
 def test_every_table_of_no_task_is_empty() -> None:
     pair = tables.before_and_after(pl.DataFrame(), LABELS, None, "embedding", 4, 40, 1)
     records = pl.DataFrame().lazy()
-    found = [tables.calibration_table(pair), tables.calibration_curves(pair, real=True), tables.decision_table(pair)]
+    found = [
+        tables.calibration_table(pair),
+        tables.calibration_curves(pair, real=True),
+        tables.decision_table(pair, real=True),
+    ]
     found.append(tables.subgroup_table(pair, records, pl.DataFrame(), LABELS, pl.DataFrame(), real=True))
     assert [table.empty for table in found] == [True] * 4
     said = [words.say_calibration(found[1]), words.say_decision(found[2]), words.say_subgroups(found[3])]
@@ -245,3 +259,27 @@ def test_contexts_are_joined_in_their_order(means: pd.DataFrame, scores: Scores,
     assert joined.columns[0] == "context"
     assert len(joined) == 3 * len(scores.results)
     assert "highest at 128" in words.say_context(curve, "group")
+
+
+def test_a_threshold_that_would_tell_of_ten_real_subjects_is_not_drawn() -> None:
+    random = np.random.default_rng(2)
+    y = random.random(400) < 0.3
+    p = np.clip(0.3 * y + random.random(400) * 0.6, 0.01, 0.99)
+    one = tables.OneTask(y, p, np.arange(400), draw_weights(400, 20, 1), pl.DataFrame())
+    shown, whole = (tables.decision_table((one, one), real)["threshold"].unique() for real in (True, False))
+    assert 0 < len(shown) < len(whole) == 30
+    for threshold in shown:
+        cells = [int(((y == value) & ((p >= threshold) == side)).sum()) for value in (0, 1) for side in (0, 1)]
+        assert all(count == 0 or count > 10 for count in cells)
+
+
+def test_fifteen_labels_of_one_real_subject_are_hidden() -> None:
+    """The floor is about persons: a task whose positives are all of few subjects says no count."""
+    labels = LABELS.with_columns(
+        subject_id=pl.when((pl.col("task") == "lupus") & pl.col("boolean_value"))
+        .then(pl.col("subject_id") % 3)
+        .otherwise("subject_id")
+    )
+    shown = tables.shown_results(counted(labels), evaluable(labels), real=True)
+    assert shown.loc[shown["task"] == "lupus", COUNTS].isna().all(axis=None)
+    assert shown.loc[shown["task"] != "lupus", COUNTS].notna().all(axis=None)

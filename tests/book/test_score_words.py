@@ -12,7 +12,7 @@ from tests.book.small_scores import small_labels, small_models, small_scores
 
 TITLES, GROUPS = task_titles(load_tasks()), task_groups(load_tasks())
 MODELS = small_models(["embedding", "counts-logistic", "clmbr", "oracle"])
-NAMED = tables.model_titles(MODELS, toy=True)
+NAMED = tables.model_titles(MODELS, toy=True, hierarchy=True)
 LABELS = small_labels(["long_stay", "anemia", "lupus"])
 
 

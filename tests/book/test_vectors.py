@@ -44,7 +44,7 @@ who = {"subject_id": list(range(40)), "prediction_time": [datetime(2020, 1, 1)] 
 index = pl.DataFrame({**who, "text_sha256": keys}, schema_overrides={"prediction_time": pl.Datetime("us")})
 task = pl.DataFrame({"task": ["long_stay", "anemia"]})
 labels = index.select("subject_id", "prediction_time").join(task, how="cross")
-labels = labels.with_columns(boolean_value=True, integer_value=pl.lit(None, pl.Int64))
+labels = labels.with_columns(boolean_value=pl.col("subject_id") % 3 == 0, integer_value=pl.lit(None, pl.Int64))
 data.write_table(pl.DataFrame({"text_sha256": keys, "text": texts}), build, "texts")
 data.write_table(index, build, "text_index")
 data.write_table(labels, build, "labels")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -68,6 +69,27 @@ def test_the_loss_falls_below_a_guess(given: Given) -> None:
     guess = math.log(model.words.height)
     assert model.losses[-1] < 0.7 * guess
     assert model.losses == sorted(model.losses, reverse=True)
+
+
+def test_only_the_batches_that_training_takes_are_read(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each once, though two epochs take it twice."""
+    records, labels, _ = given
+    known = clmbr._known(records, labels)
+    taken: list[tuple[int, int]] = []
+    read = clmbr._read
+
+    def note(processor: Any, windows: list[Any]) -> Any:
+        taken.append((id(windows[0]), sum(window.tokens for window in windows)))
+        return read(processor, windows)
+
+    monkeypatch.setattr(clmbr, "_read", note)
+    few = train_clmbr(known, seed=0, epochs=2, hidden=16, most_tokens=1_000)
+    assert len(few.losses) == 1
+    assert 0 < len(taken) < 10
+    taken.clear()
+    all_of_them = train_clmbr(known, seed=0, epochs=2, hidden=16, most_tokens=10**9)
+    assert len(all_of_them.losses) == 2
+    assert len(taken) == len({first for first, _ in taken}) > 10
 
 
 def test_order_of_rows_and_threads_change_no_byte(given: Given, clean: NDArray[np.float32]) -> None:

@@ -84,7 +84,8 @@ def test_interval_and_p_are_those_of_a_slow_paired_bootstrap(decimals: int) -> N
 @pytest.mark.parametrize(("reach", "equivalent"), [(0.0205, True), (0.0215, True), (0.0225, False)])
 def test_equivalent_is_a_90_percent_interval_within_the_margin(reach: float, equivalent: bool) -> None:
     drawn = np.concatenate([[0.0], np.linspace(-reach, reach, 1001)])
-    difference, lower, upper, _, found = _judge(drawn)
+    difference, lower, upper, _, served, found = _judge(drawn, known=True)
+    assert served == 1001
     assert (difference, -lower, upper) == (0, pytest.approx(0.95 * reach), pytest.approx(0.95 * reach))
     assert found == equivalent == (0.9 * reach < 0.02)
 
@@ -176,3 +177,36 @@ def test_equal_models_are_rarely_told_apart() -> None:
     ]
     different = sum(table["verdict"].iloc[0] != "tie" for table in verdicts)
     assert 1 <= different <= 16
+
+
+def with_positives(subjects: int) -> pl.DataFrame:
+    """Two models of noise on 60 subjects, of which so many have the outcome."""
+    both = toy({"ours": 0.0, "theirs": 0.0})
+    return both.with_columns(y=pl.col("subject_id") < subjects)
+
+
+def test_an_outcome_that_few_subjects_have_is_not_judged() -> None:
+    for subjects, verdict in ((9, "not judged"), (51, "not judged"), (10, "tie"), (50, "tie")):
+        row = compare(with_positives(subjects), "ours", ["theirs"], draws=99).iloc[0]
+        assert row["verdict"] == verdict
+        assert np.isnan(row["p"]) == np.isnan(row["lower"]) == (verdict == "not judged")
+        assert np.isfinite(row["difference"])
+
+
+def test_findings_that_few_subjects_have_are_left_out_of_the_mean() -> None:
+    common = toy({"ours": 1.0, "theirs": 0.0}, ("chest_xray/Edema",))
+    rare = with_positives(3).with_columns(task=pl.lit("chest_xray/Fracture"))
+    mean = compare(pl.concat([common, rare]), "ours", ["theirs"], draws=99)
+    alone = compare(common, "ours", ["theirs"], draws=99)
+    assert mean.drop(columns="task").equals(alone.drop(columns="task"))
+
+
+def test_the_study_tests_the_ensemble() -> None:
+    predictions = toy({"ours": 1.0, "theirs": 0.5}, replicates=3)
+    ours, study = (compare(predictions, "ours", ["theirs"], 199, 3, faithful) for faithful in (False, True))
+    assert study.loc[0, "difference"] == ours.loc[0, "ensemble_difference"] != ours.loc[0, "difference"]
+    averaged = predictions.group_by("subject_id", "prediction_time", "task", "model", "k", "y").agg(pl.col("p").mean())
+    single = compare(averaged.with_columns(replicate=pl.lit(0, dtype=pl.Int64)), "ours", ["theirs"], 199, 3)
+    assert study.loc[0, ["lower", "upper", "p"]].tolist() == pytest.approx(
+        single.loc[0, ["lower", "upper", "p"]].tolist()
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from ehrbook.data import Cohort, assign_splits, empty_table, load_cohort
 from ehrbook.errors import InputError
+from ehrbook.evaluate import counts
 from ehrbook.evaluate.counts import count_features
 from ehrbook.tasks import load_tasks, make_labels, sample_labels
 from tests.evaluate.direct_counts import direct_counts
@@ -96,6 +97,29 @@ def test_they_do_not_depend_on_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_
     assert len(opened) == 1
     assert (one[:, 1:] != many[:, 1:]).nnz == 0
     np.testing.assert_allclose(one[:, 0].toarray(), many[:, 0].toarray(), rtol=1e-6)
+
+
+def test_some_subjects_after_the_other_are_as_all_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    records, labels, train = draw(5, subjects=20)
+    whole = count_features(records, PARENTS, labels, train, tmp_path)
+    monkeypatch.setattr(counts, "SUBJECTS_AT_ONCE", 3)
+    monkeypatch.setattr(counts, "ROWS_AT_ONCE", 7)
+    asked = []
+    as_femr_reads = counts._as_femr_reads
+
+    def ask(pairs: pl.DataFrame) -> Any:
+        asked.append(pairs)
+        return as_femr_reads(pairs)
+
+    monkeypatch.setattr(counts, "_as_femr_reads", ask)
+    parts = count_features(records, PARENTS, labels, train, tmp_path)
+    blocks = asked[1:]  # the first are those that femr learns from
+    assert len(blocks) >= 5
+    assert sum(block["subject_id"].n_unique() for block in blocks) == 20
+    for one, other in ((whole.data, parts.data), (whole.indices, parts.indices), (whole.indptr, parts.indptr)):
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+    assert (parts.data.dtype, parts.indices.dtype, parts.shape) == (np.float32, np.int32, whole.shape)
 
 
 def test_tenths_of_a_sample_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from ehrbook.errors import InputError
+from ehrbook.evaluate import one_code as module
 from ehrbook.evaluate.one_code import _twice_u, one_code
 
 
@@ -40,6 +41,21 @@ def test_the_way_zeros_and_entries_are_stored_does_not_matter() -> None:
         before = x.copy()
         assert one_code(x, y) == 0
         assert x.nnz == before.nnz
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 50])
+def test_some_columns_after_the_others_are_as_all_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns with more values than that, columns without any and, in another block, the best one again."""
+    random = np.random.default_rng(4)
+    dense = random.integers(-1, 3, (30, 40)) * (random.random((30, 40)) < random.random(40) ** 3)
+    y = random.random(30) < 0.4
+    dense[:, 38:] = 0
+    best = one_code(sparse.csr_matrix(dense), y)
+    x = sparse.csr_matrix(np.hstack([dense, dense[:, [best]]]))
+    whole = _twice_u(x, y)
+    monkeypatch.setattr(module, "NONZEROS_AT_ONCE", at_once)
+    assert (_twice_u(x, y) == whole).all()
+    assert one_code(x, y) == best
 
 
 def test_columns_that_are_equal_or_say_nothing_go_to_the_first() -> None:
