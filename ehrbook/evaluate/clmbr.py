@@ -60,13 +60,10 @@ class _Event:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the model reads of one subject: all up to the day of birth as one token, then one token a later event.
-
-    ``later`` is a table (time, word), 12 bytes an event: as Python's objects, millions of them would fill the memory.
-    """
+    """What the model reads of one subject: all up to the day of birth as one token, then one token a later event."""
 
     born: list[_Event]
-    later: pl.DataFrame
+    later: pl.DataFrame  # time and word: millions of events would fill the memory as Python's objects
 
     @property
     def tokens(self) -> int:
@@ -139,8 +136,8 @@ def _spell(known: pl.DataFrame, tenths: pl.DataFrame) -> pl.DataFrame:
     """Add the column word: the code, with the tenth its value falls in or with its text where it has one."""
     tenth = pl.sum_horizontal([pl.col("numeric_value") > pl.col(cut) for cut in TENTHS])
     measured = pl.col("numeric_value").is_finite() & pl.col(TENTHS[0]).is_not_null()
-    value, text = pl.format("{} tenth {}", "code", tenth), pl.format("{} {}", "code", "text_value")
-    word = pl.when(measured).then(value).when(pl.col("text_value").is_not_null()).then(text).otherwise("code")
+    worded = pl.format("{} {}", "code", "text_value")  # null where there is no text
+    word = pl.when(measured).then(pl.format("{} tenth {}", "code", tenth)).otherwise(pl.coalesce(worded, "code"))
     return known.join(tenths, on="code", how="left").with_columns(word=word).drop(TENTHS)
 
 
@@ -161,8 +158,8 @@ def _records(known: pl.DataFrame, tenths: pl.DataFrame, words: pl.DataFrame) -> 
     events = said.unique(["subject_id", "day", "word"], keep="first", maintain_order=True)
     events = events.select("subject_id", "day", "time", pl.col("word").cast(pl.Enum(words["word"])))
     parts = {key[0]: part for key, part in events.partition_by("subject_id", as_dict=True).items()}
-    births = known.select("subject_id", "birth").unique().sort("subject_id")
-    return {key: _record(birth, parts.get(key, events.clear())) for key, birth in births.iter_rows()}
+    births = known.select("subject_id", "birth").unique().sort("subject_id").iter_rows()
+    return {key: _record(birth, parts.get(key, events.clear())) for key, birth in births}
 
 
 def _record(birth: datetime, events: pl.DataFrame) -> _Record:

@@ -170,9 +170,9 @@ def _as_femr_reads(pairs: pl.DataFrame) -> pd.DataFrame:
 def _featurize(featurizers: Any, database: Any, wanted: pl.DataFrame) -> tuple[pl.DataFrame, sparse.csr_matrix]:
     """Return femr's rows: what they belong to (subject_id, prediction_time) and the counts."""
     # All labels of a subject are in one block, for femr reads its events once a block.
-    block = pl.int_range(pl.len()).min().over("subject_id") // ROWS_AT_ONCE
+    block = pl.col("row").min().over("subject_id") // ROWS_AT_ONCE
     keys, blocks = [], []
-    for _, part in wanted.group_by(block.alias("block"), maintain_order=True):
+    for _, part in wanted.with_row_index("row").group_by(block.alias("block"), maintain_order=True):
         found = featurizers.featurize(database, _as_femr_reads(part))
         times = pl.Series(found["feature_times"]).cast(pl.Datetime("us"))
         keys.append(pl.DataFrame({"subject_id": found["subject_ids"], "prediction_time": times}))

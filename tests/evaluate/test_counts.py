@@ -119,7 +119,9 @@ def test_some_subjects_after_the_other_are_as_all_at_once(monkeypatch: pytest.Mo
     for one, other in ((whole.data, parts.data), (whole.indices, parts.indices), (whole.indptr, parts.indptr)):
         assert one.dtype == other.dtype
         assert one.tobytes() == other.tobytes()
-    assert (parts.data.dtype, parts.indices.dtype, parts.shape) == (np.float32, np.int32, whole.shape)
+    assert parts.data.dtype == np.float32
+    assert parts.indices.dtype == np.int32
+    assert parts.shape == whole.shape
 
 
 def test_tenths_of_a_sample_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
