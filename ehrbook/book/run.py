@@ -91,7 +91,7 @@ def _prepare_kernel(build: Path) -> None:
     logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
     spec = {"argv": command, "display_name": "Python 3", "language": "python"}
     _replace(build / "jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
 

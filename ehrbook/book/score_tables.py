@@ -51,6 +51,15 @@ def _has_few(row: pd.Series[Any]) -> bool:
     return any(is_small(count) for count in [*persons, *(part for a, b in counts for part in (a, b - a))])
 
 
+def coarse(table: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Round what is written of real subjects to two decimals and leave the number of draws out.
+
+    An AUROC with all its digits is a fraction over positives times negatives, and tells both; so does the share of
+    draws in which a class was missing.
+    """
+    return table.drop(columns="draws", errors="ignore").round(2) if real else table
+
+
 def all_label_results(
     scores: Scores, results: pd.DataFrame, titles: dict[str, str], models: dict[str, str]
 ) -> pd.DataFrame:

@@ -20,7 +20,21 @@ def say_few_shot(means: pd.DataFrame, models: dict[str, str]) -> str:
     return f"Few-shot curves of mean AUROC, from the fewest shots to all labels. {'; '.join(parts)}."
 
 
-def few_shot_numbers(means: pd.DataFrame, models: Sequence[Model], titles: dict[str, str]) -> dict[str, str]:
+def _served(served: pd.Series[int], draws: int, real: bool) -> str:
+    """Say how many draws had both classes in every task; of real subjects the number would tell how rare one is."""
+    return "most" if real else f"at least {int(served.min()):,} of {draws:,}"
+
+
+def count_tests(compared: pd.DataFrame) -> str:
+    """Say how many tests a family has: of all tasks and rivals those that can be judged, at one k."""
+    sizes = (compared["verdict"] != "not judged").groupby(compared["k"]).sum()
+    few, most = int(sizes.min()), int(sizes.max())
+    return f"{most}" if few == most else f"{few} to {most}"
+
+
+def few_shot_numbers(
+    means: pd.DataFrame, models: Sequence[Model], titles: dict[str, str], draws: int, real: bool
+) -> dict[str, str]:
     """Compute what the prose says beside the curves: the first model's ends and the strongest baseline's."""
     macro = means[means["group"] == MACRO]
     first = macro[macro["model"] == models[0].name].set_index("k")["value"]
@@ -28,7 +42,7 @@ def few_shot_numbers(means: pd.DataFrame, models: Sequence[Model], titles: dict[
     baselines = [model.name for model in models if model.kind == "baseline"]
     final = macro[(macro["k"] == ALL) & macro["model"].isin(baselines)].set_index("model")["value"]
     return {
-        "served": f"{int(macro['draws'].min()):,}",
+        "served": _served(macro["draws"], draws, real),
         "first-model": titles[models[0].name],
         "fewest": f"{fewest} shot{'s' * (fewest > 1)} per class",
         "first-few": f"{first[fewest]:.2f}",

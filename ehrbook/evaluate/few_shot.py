@@ -97,13 +97,16 @@ def few_shot(
 ) -> Scores:
     """Judge each model on each task with k shots per class, and with all labels (k = -1, once).
 
-    ``features`` returns, for the labels of one task (columns subject_id, prediction_time, task, boolean_value, split
-    and whatever else ``labels`` has), one row each; it is asked for a task at a time, so that not all vectors are in
-    memory. Train and tuning shots are drawn alike; the test is always all held_out labels of the task (EHRSHOT,
-    7_eval.py). Draws that stand in ``shipped`` (the shots table) are used as they come, others are drawn as the
-    benchmark draws them. Subjects are resampled jointly for all tasks and models (`draw_weights`). Probabilities are
-    kept for the k in ``keep``. Neither the order of rows (but for
-    labels of one task, subject and time, which are drawn as they come) nor the number of workers matters.
+    ``features`` maps the names that stand in a model's ``features`` to functions, such as those of `rows_of`, which
+    return, for the labels of one task (columns subject_id, prediction_time, task, boolean_value, split and whatever
+    else ``labels`` has), one row each; they are asked for a task at a time, so that not all vectors are in memory.
+    A label with several findings is one task; `ehrbook.tasks.by_finding` makes one of each finding, as the study does.
+
+    Train and tuning shots are drawn alike; the test is always all held_out labels of the task (EHRSHOT, 7_eval.py).
+    Draws that stand in ``shipped`` (the shots table) are used as they come, others are drawn as the benchmark draws
+    them. Subjects are resampled jointly for all tasks and models (`draw_weights`). Probabilities are kept for the k in
+    ``keep``. Neither the order of rows (but for labels of one task, subject and time, which are drawn as they come) nor
+    the number of workers matters.
     """
     _check(features, models, labels)
     ordered = labels.sort("task", *_KEY, maintain_order=True)  # the benchmark's places: ties as they come
@@ -117,7 +120,7 @@ def few_shot(
 
     def jobs() -> Iterator[object]:
         for task, model in judged:
-            x = _side_by_side([features[name](parts[task]) for name in model.features], model)
+            x = _side_by_side([features[name](parts[task]) for name in model.features], model, parts[task].height)
             runs = plan if model.learns else [(ALL, 0)]
             own = given.get(task, {})
             yield delayed(_judge)(model, x, parts[task], subjects, weights, runs, own, keep, paper_faithful)
@@ -150,12 +153,21 @@ def _check(features: Mapping[str, Features], models: Sequence[Model], labels: pl
     for model in models:
         if missing := [name for name in model.features if name not in features]:
             raise InputError(f"model '{model.name}': there are no features '{missing[0]}'; make them or leave it out")
+    if absent := [column for column in (*_KEY, "task", "split", "boolean_value") if column not in labels.columns]:
+        raise InputError(f"labels: column '{absent[0]}' is missing; join it on")
+    if holes := labels["split"].null_count() + labels["boolean_value"].null_count():
+        raise InputError(f"labels: {holes} values of split or boolean_value are missing; leave such labels out")
+    if strange := sorted(set(labels["split"].unique()) - set(SPLITS)):
+        raise InputError(f"labels: split '{strange[0]}' does not exist; valid: {', '.join(SPLITS)}")
     if labels.is_empty():
         raise InputError("labels: there are none, so there is nothing to judge")
 
 
-def _side_by_side(parts: list[Matrix], model: Model) -> Matrix:
+def _side_by_side(parts: list[Matrix], model: Model, labels: int) -> Matrix:
     """Put the features of a model beside each other and refuse what no head can read."""
+    for name, part in zip(model.features, parts, strict=True):
+        if part.shape[0] != labels:
+            raise InputError(f"features '{name}': {part.shape[0]} rows for {labels} labels; one each is needed")
     joined: Any = parts[0]
     if len(parts) > 1:
         any_sparse = any(sparse.issparse(part) for part in parts)

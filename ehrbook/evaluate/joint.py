@@ -62,6 +62,8 @@ def _by_group(
             "no task has both classes in every split, so none can be judged: take more labels (labels_per_subject), "
             "more subjects or other splits"
         )
+    if strange := [task for task, *_ in scores.draws if task not in groups]:
+        raise InputError(f"groups: task '{strange[0]}' has none; map each task, and each finding of one, to its group")
     column = METRICS.index(metric)
     replicates: dict[tuple[str, int], dict[str, dict[str, list[Table]]]] = {}
     for (task, model, k, _), table in scores.draws.items():

@@ -283,3 +283,11 @@ def test_fifteen_labels_of_one_real_subject_are_hidden() -> None:
     shown = tables.shown_results(counted(labels), evaluable(labels), real=True)
     assert shown.loc[shown["task"] == "lupus", COUNTS].isna().all(axis=None)
     assert shown.loc[shown["task"] != "lupus", COUNTS].notna().all(axis=None)
+
+
+def test_what_is_written_of_real_subjects_is_coarse(scores: Scores) -> None:
+    """An AUROC with all its digits, or the draws that served, would give the number of positives."""
+    real, made = (tables.coarse(scores.results, real) for real in (True, False))
+    assert made is scores.results
+    assert "draws" not in real
+    assert (real["value"].dropna() * 100 % 1).round(6).isin([0, 1]).all()

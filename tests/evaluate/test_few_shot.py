@@ -254,3 +254,31 @@ def test_labels_without_a_row_of_the_matrix_are_refused() -> None:
     x, labels = toy()
     with pytest.raises(InputError, match="features: 3 labels have no row"):
         rows_of(labels[3:], x[3:])(labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"split": pl.col("split").replace("held_out", "test")}, "split 'test' does not exist; valid: train"),
+        ({"split": pl.lit(None, dtype=pl.String)}, "240 values of split or boolean_value are missing"),
+        ({"boolean_value": pl.lit(None, dtype=pl.Boolean)}, "240 values of split or boolean_value are missing"),
+    ],
+)
+def test_labels_that_cannot_be_judged_are_refused_in_one_line(change: dict[str, pl.Expr], fault: str) -> None:
+    x, labels = toy()
+    with pytest.raises(InputError, match=fault):
+        judge(x, labels.with_columns(**change))
+    with pytest.raises(InputError, match="column 'split' is missing"):
+        judge(x, labels.drop("split"))
+
+
+def test_features_with_other_rows_than_labels_are_refused() -> None:
+    x, labels = toy()
+    with pytest.raises(InputError, match=r"features 'embedding': 7 rows for \d+ labels"):
+        few_shot({"embedding": lambda part: x[:7]}, load_models(["embedding"]), labels, [2], 1, 9, 0)
+
+
+def test_a_task_without_a_group_is_said() -> None:
+    x, labels = toy()
+    with pytest.raises(InputError, match="groups: task 'noise' has none"):
+        group_means(judge(x, labels), {"signal": "one"})

@@ -93,3 +93,40 @@ def test_only_the_oracle_learns_nothing_and_only_regressions_have_the_fault_of_t
         fault = {"last_iterations": 100} if model.head == "logistic regression" else settings[0]
         assert settings[1] == fault
         assert "last_iterations" not in settings[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"features": []}, "field 'features'"),
+        ({"heads": "LightGBM"}, "no such field; did you mean 'head'"),
+        ({"head": "as given"}, "the oracle, alone"),
+        ({"head": "one code", "features": ["embedding", "counts"]}, "one code is one of the counts"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_one_line(tmp_path: Path, row: dict, fault: str) -> None:
+    with pytest.raises(InputError, match=fault) as caught:
+        load_models(["mine"], written(tmp_path, mine=ROW | row))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("learning_rate", -1), ("num_leaves", 0), ("max_depth", 0), ("max_depth", 2.5)]
+)
+def test_a_setting_that_lightgbm_cannot_take_is_refused(tmp_path: Path, setting: str, value: float) -> None:
+    grid = {"learning_rate": [0.1], "max_depth": [-1], "num_leaves": [10]} | {setting: [value]}
+    with pytest.raises(InputError, match=f"grid: {setting} cannot be {value}"):
+        load_models(["mine"], written(tmp_path, mine=ROW | {"head": "LightGBM", "grid": grid}))
+
+
+def test_a_name_or_a_title_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models.yml"
+    path.write_text("mine: {title: a}\nother: {title: b}\nmine: {title: c}\n")
+    with pytest.raises(InputError, match="'mine' is there twice"):
+        load_models(["mine"], path)
+    with pytest.raises(InputError, match="two models have the title"):
+        load_models(["mine", "other"], written(tmp_path, mine=ROW, other=ROW))
+    path.write_text("mine: [a\n")
+    with pytest.raises(InputError, match=r"models.yml, line \d+: ") as caught:
+        load_models(["mine"], path)
+    assert "\n" not in str(caught.value)
