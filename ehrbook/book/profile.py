@@ -178,8 +178,6 @@ def _check_models(profile: Profile, path: Path, origin: dict[str, str]) -> None:
         models = load_models(profile.models)
         if models[0].kind != "text" or not (rivals := [model for model in models if model.kind == "baseline"]):
             raise InputError("models: the first must be of kind text, and one at least a baseline to compare it with")
-        if len(set(profile.models)) < len(profile.models):
-            raise InputError("models: one is named twice; leave it out once")
         if load_source(profile.source).real and any("oracle" in model.features for model in models):
             raise InputError("models: only synthetic labels have an oracle; leave it out")
         reads_clmbr = any("clmbr" in model.features for model in models)

@@ -103,6 +103,8 @@ def load_models(names: Sequence[str], path: Path = MODELS) -> list[Model]:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         said = getattr(error, "problem", None) or "this is no YAML"
         raise InputError(f"{path}, line {line}: {said}; compare it with the rows around") from error
+    if len(set(names)) < len(names):
+        raise InputError("models: one is named twice; leave it out once")
     found: list[Model] = []
     for name in names:
         if name not in rows:
