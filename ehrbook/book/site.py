@@ -15,12 +15,17 @@ from pathlib import Path
 import yaml
 
 from ehrbook.book.chapter import chapters_in_toc
-from ehrbook.book.profile import Profile
+from ehrbook.book.profile import PATHS, Profile
 from ehrbook.book.run import build_folder
 from ehrbook.data import load_source
 from ehrbook.errors import ChapterError
 
 RECEIPT = "build-receipt"  # the page that the build itself writes
+FIRST_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Patient records as text</title>
+<link rel="icon" href="_static/favicon.svg"><meta http-equiv="Refresh" content="0; url=intro.html"></head>
+<body><a href="intro.html">Patient records as text</a></body></html>
+"""
 PACKAGES = ["torch", "transformers", "femr", "scikit-learn", "polars", "pandas", "jupyter-book", "papermill"]
 
 
@@ -46,6 +51,8 @@ def build_site(profile: Profile, root: Path) -> tuple[Path, bool]:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
         raise ChapterError(f"the pages have {len(said)} faults (all in {log}): {(said or ['see there'])[0]}")
     shutil.rmtree(html, ignore_errors=True)
+    # The first page only leads on, and comes without an icon: a browser then asks for one that is not there.
+    (output / "_build" / "html" / "index.html").write_text(FIRST_PAGE)
     os.replace(output / "_build" / "html", html)
     shutil.rmtree(output)
     stamp.write_text(json.dumps(now))
@@ -91,7 +98,7 @@ def _receipt(profile: Profile, root: Path, build: Path) -> str:
         rows.append(f"| {path.stem} | {receipt['reason']} | {receipt['seconds']} | {receipt['peak_mib']} | `{code}` |")
     versions = [f"| {name} | {importlib.metadata.version(name)} |" for name in PACKAGES]
     settings = [
-        f"| `{key}` | `{Path(value).name if key == 'data' else value}` |"
+        f"| `{key}` | `{Path(value).name if key in PATHS and Path(value).is_absolute() else value}` |"
         for key, value in profile.model_dump().items()
         if value not in (None, "")
     ]

@@ -77,6 +77,8 @@ def make_stamp(
         stamp[f"input {Path(own_form).name}"] = sha256(root / own_form)
     if parameters.get("instruction_file"):
         stamp[f"input {Path(parameters['instruction_file']).name}"] = sha256(root / parameters["instruction_file"])
+    if parameters.get("clmbr_features"):
+        stamp[f"input {Path(parameters['clmbr_features']).name}"] = sha256(Path(parameters["clmbr_features"]))
     if "encoder" in parameters:
         stamp["input encoder"] = _encoder_files(parameters["encoder"], parameters.get("model_folder", ""))
     if parameters.get("data"):
