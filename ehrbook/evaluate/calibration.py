@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import expit
 
 from ehrbook.errors import InputError
 from ehrbook.evaluate.bootstrap import Weights, interval
@@ -37,11 +38,6 @@ def logit(p: Floats) -> Floats:
     return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)
 
 
-def expit(x: Floats) -> Floats:
-    """Return the probabilities of log odds: the inverse of `logit`."""
-    return np.asarray(0.5 + 0.5 * np.tanh(x / 2), dtype=np.float64)
-
-
 def correct_prior(p: Floats, prevalence: float, trained_at: float = 0.5) -> Floats:
     """Move probabilities from the prevalence a model was ``trained_at`` to the ``prevalence`` of its use.
 
@@ -57,7 +53,7 @@ def correct_prior(p: Floats, prevalence: float, trained_at: float = 0.5) -> Floa
         if not 0 < value < 1:
             raise InputError(f"{name}: {value} is not between 0 and 1; give the share of positives in the labels")
     shift = logit(np.array([prevalence])) - logit(np.array([trained_at]))
-    return expit(logit(p) + shift)
+    return np.asarray(expit(logit(p) + shift), dtype=np.float64)
 
 
 def check_scores(y: Bools, p: Floats, subjects: Integers, weights: Weights) -> None:

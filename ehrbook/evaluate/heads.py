@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import expit
 
 from ehrbook.evaluate.one_code import one_code
 
@@ -82,8 +83,6 @@ def _regress(scaled: Matrix, y: Bools, strength: float, iterations: int) -> tupl
 
 
 def _logistic(slope: NDArray[Any], intercept: float, features: Matrix) -> Floats:
-    from scipy.special import expit
-
     scored: Floats = expit((features @ slope).astype(np.float64) + intercept)
     return scored
 

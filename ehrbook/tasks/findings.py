@@ -11,7 +11,7 @@ def by_finding(labels: pl.DataFrame, tasks: dict[str, Task]) -> pl.DataFrame:
     """Replace labels that carry several findings in one whole number by one label a finding.
 
     The task of a finding is named "<task>/<finding>", as in the shots table. Labels of such a task without a whole
-    number (a synthetic cohort has none) stay one task. The order of labels is kept within each task.
+    number stay one task. The order of labels is kept within each task.
 
     >>> from ehrbook.tasks import load_tasks
     >>> labels = pl.DataFrame({"task": ["chest_xray"], "integer_value": [0b10000000000100], "boolean_value": [True]})
