@@ -7,7 +7,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 OPTIONS := --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
 
-.PHONY: help book test serve bench clean
+.PHONY: help book claims test serve bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -15,6 +15,9 @@ help:  ## list the targets
 
 book: .venv/installed  ## run the chapters that need it and render the pages (PROFILE=demo DATA=<folder> SET="key=value")
 	@$(BIN)/ehrbook book $(OPTIONS)
+
+claims: .venv/installed  ## hold the claims of the book against a build; fails if one of them does (PROFILE=demo)
+	@$(BIN)/ehrbook claims $(OPTIONS)
 
 test: .venv/tested  ## install what the tests need, check style and types, run every test
 	@$(BIN)/ruff check .

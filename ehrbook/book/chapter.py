@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ehrbook.book.profile import Profile
 from ehrbook.errors import InputError, nearest
 
-_KINDS = {"int", "float", "str", "bool", "list"}  # what a parameter may be made of
+_KINDS = {"int", "float", "str", "bool", "list", "dict"}  # what a parameter may be made of
 
 
 @dataclass(frozen=True)

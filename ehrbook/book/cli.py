@@ -73,6 +73,25 @@ def chapter(slug: str, profile: ProfileName = "demo", data: Data = "", settings:
 
 
 @app.command()
+def claims(profile: ProfileName = "demo", data: Data = "", settings: Settings = None) -> None:
+    """Hold the claims of the book against a build, running the chapters that need it; exit code 1 if one fails."""
+    from ehrbook.book.claims.pages import read_judged, say_claims
+    from ehrbook.book.claims.verdicts import failing
+    from ehrbook.book.profile import load_profile
+    from ehrbook.book.run import build_folder, only_run, run_chapters
+    from ehrbook.data import load_source
+
+    chosen, root = load_profile(profile, _overrides(data, settings)), Path.cwd()
+    with only_run(build := build_folder(chosen, root)):
+        run_chapters(chosen, root, only="07-claims")
+    judged = read_judged(build / "public" / "claims.csv")
+    print(say_claims(judged, 2 if load_source(chosen.source).real else 3))
+    if said := failing(judged):
+        print(said, file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def embed(
     profile: ProfileName = "demo",
     data: Data = "",
@@ -81,7 +100,6 @@ def embed(
     workers: Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")] = 1,
     slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be embedded, and stop.")] = False,
-    contexts: Annotated[bool, typer.Option("--contexts", help="Those of the scaling chapter too.")] = False,
 ) -> None:
     """Embed the texts of a profile, on one machine or many; the chapters find the vectors."""
     from ehrbook.book.profile import load_profile
@@ -89,7 +107,27 @@ def embed(
     from ehrbook.embed import Workers
 
     who = Workers(on, workers, _pairs(slurm, "--slurm", "partition=gpu"))
-    print(embed_profile(load_profile(profile, _overrides(data, settings)), Path.cwd(), who, contexts, plan))
+    print(embed_profile(load_profile(profile, _overrides(data, settings)), Path.cwd(), who, plan))
+
+
+@app.command()
+def ablate(
+    names: Annotated[list[str] | None, typer.Argument(help="Ablations, such as size context; all if empty.")] = None,
+    profile: ProfileName = "demo",
+    data: Data = "",
+    settings: Settings = None,
+    on: Annotated[str, typer.Option(help="here, ray or slurm.")] = "here",
+    workers: Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")] = 1,
+    slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say texts, tokens and minutes, and stop.")] = False,
+) -> None:
+    """Embed and judge the settings of a profile's ablations; chapter 5 finds the results."""
+    from ehrbook.book.profile import load_profile
+    from ehrbook.book.vectors import ablate_profile
+    from ehrbook.embed import Workers
+
+    who = Workers(on, workers, _pairs(slurm, "--slurm", "partition=gpu"))
+    print(ablate_profile(load_profile(profile, _overrides(data, settings)), Path.cwd(), names or [], who, plan))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from ehrbook.book.published import ALL_GROUPS
 from ehrbook.embed import TOKEN_BUDGET, Encoder, EncoderSpec, Reading, encode_batch, read_texts, tokenize
 from ehrbook.embed.engine import encode_rows, join_chunks
 from ehrbook.embed.one_pass import count_saved
@@ -20,6 +21,7 @@ from ehrbook.embed.pooling import pooling_weights
 from ehrbook.embed.spec import Pooling
 from ehrbook.embed.trunks import Trunk
 
+ASKED = {"task": "with a question for each task", "generic": "with one question for all", "empty": "with none"}
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "text_mean", "cls", "padded_mean")
 
 
@@ -111,6 +113,14 @@ def plot_pooling(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="", ylabel="")
     axes.set_yticklabels([name.get_text().replace("_", " ") for name in axes.get_yticklabels()], rotation=0)
     return figure
+
+
+def say_published_instructions(published: pd.DataFrame) -> str:
+    """Say the published macro AUROC and its interval for each way of asking (``instructions.csv``)."""
+    means = published[published["group"] == ALL_GROUPS]
+    return ", ".join(
+        f"{row.value:.3f} ({row.lower:.3f}–{row.upper:.3f}) {ASKED[str(row.instruction)]}" for row in means.itertuples()
+    )
 
 
 def padding_effect(texts: Sequence[str], encoder: Encoder) -> pd.DataFrame:

@@ -41,8 +41,12 @@ class Page:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def figure(self, figure: Figure, name: str, caption: str, alt: str, table: pd.DataFrame) -> None:
+    def figure(
+        self, figure: Figure, name: str, caption: str, alt: str, table: pd.DataFrame, ours_until: float = 1.0
+    ) -> None:
         """Show a figure and write its table beside it as ``public/figures/<name>.csv``.
+
+        ``ours_until`` is the share of its width, from the left, that shows results of this book; the rest is published.
 
         Caption, name and alternative text travel as metadata of the output; the runner hands them to the page.
         Raises `InputError` for an alternative text that says nothing.
@@ -53,7 +57,9 @@ class Page:
         if len(alt.split()) < 4:
             raise InputError(f"figure '{name}': the alternative text '{alt}' says nothing; say what the figure shows")
         if self.synthetic:
-            figure.text(0.995, 0.005, "SYNTHETIC", ha="right", va="bottom", fontsize=8, color="0.35", weight="bold")
+            _stamp(figure, ours_until - 0.005, "SYNTHETIC")
+        if ours_until < 1:
+            _stamp(figure, 0.995, "PUBLISHED")
         figure.tight_layout()
         table.to_csv(self._public / f"{name}.csv", index=False)
         image = io.BytesIO()
@@ -83,6 +89,10 @@ class Page:
         from myst_nb import glue
 
         glue(name, text, display=False)
+
+
+def _stamp(figure: Figure, right: float, word: str) -> None:
+    figure.text(right, 0.005, word, ha="right", va="bottom", fontsize=8, color="0.35", weight="bold")
 
 
 def _base64(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 `check_model` compares two ways that share no code but the row in ``models.yml``: all texts in one batch through
 `ehrbook.embed`, and one text at a time through sentence-transformers, or through plain transformers by the recipe of
-the model's card, written out below.
+the model's card, written out below. An encoder without a model is held against a loop over the tokens.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _CARDS = {
     "llm2vec": "{said} {text}",
     "modernbert": "{said}\n\n{text}",
 }
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _READ_BOTH_WAYS_BY_NATURE = {"bert", "deberta-v2", "modernbert", "roberta", "xlm-roberta", "mpnet", "distilbert"}
 _STAY = """Visit to the emergency department, 3 days before
 - Body temperature: 38.4
@@ -108,9 +109,10 @@ def _describe(spec: EncoderSpec, model_folder: str) -> tuple[str, ...]:
     try:
         folders = find_folders(spec, model_folder)
         here = "here" if all(any(any(folder.glob(kind)) for kind in WEIGHTS) for folder in folders) else "not here"
+        here = "needs none" if spec.pooling == "hashed" else here
     except InputError:
         here = "not here"
-    millions = f"{spec.parameters:,} M" if spec.parameters else ""
+    millions = "" if spec.parameters is None else f"{spec.parameters:,} M"
     sizes = (millions, f"{spec.dimension:,}", f"{spec.context:,}")
     return (spec.name, spec.title, *sizes, spec.attention, spec.pooling, here)
 
@@ -150,7 +152,9 @@ def _reference(encoder: Encoder, said: str, context: int) -> tuple[list[NDArray[
         filled = [fill(template, said, text) for text in RECORDS]
     elif not said:
         filled = RECORDS
-    if _published_for_sentence_transformers(encoder):
+    if encoder.engine == "hashing":
+        return _by_counting(encoder, filled, context)
+    if encoder.spec.layers is None and _published_for_sentence_transformers(encoder):
         return _by_sentence_transformers(encoder, filled, context)
     return _by_transformers(encoder, filled, context)
 
@@ -185,6 +189,37 @@ def _by_sentence_transformers(encoder: Encoder, texts: list[str], context: int) 
     return vectors, f"sentence-transformers {sentence_transformers.__version__} (float32, one text at a time)"
 
 
+def _by_counting(encoder: Encoder, texts: list[str], context: int) -> tuple[list[NDArray[Any]], str]:
+    import sklearn
+    from sklearn.utils import murmurhash3_32
+
+    vectors = []
+    for ids in _read_by_transformers(encoder, texts, context)[1]:
+        vector = np.zeros(encoder.spec.dimension)
+        for token in ids:
+            place = murmurhash3_32(str(token), seed=0)
+            vector[abs(place) % len(vector)] += 1 if place >= 0 else -1
+        length = float(np.linalg.norm(vector))
+        vectors.append(vector / length if encoder.spec.normalise and length else vector)
+    return vectors, f"the hash of scikit-learn {sklearn.__version__} (one token at a time)"
+
+
+def _read_by_transformers(encoder: Encoder, texts: list[str], context: int) -> tuple[Any, list[list[int]]]:
+    """Return the tokenizer that the library opens, and the token ids of each text as a model would read them."""
+    import transformers
+
+    spec, folder = encoder.spec, encoder.folders[0]
+    case = {} if spec.lower_case is None else {"do_lower_case": spec.lower_case}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **_LOCAL, **case)
+    settings = folder / "tokenizer_config.json"
+    ends = settings.exists() and json.loads(settings.read_text()).get("add_eos_token")
+    rows = [tokenizer(text, truncation=True, max_length=context)["input_ids"] for text in texts]
+    if ends:
+        end = tokenizer.eos_token_id
+        rows = [ids if ids[-1:] == [end] else [*ids[: context - 1], end] for ids in rows]
+    return tokenizer, rows
+
+
 def _by_transformers(encoder: Encoder, texts: list[str], context: int) -> tuple[list[NDArray[Any]], str]:
     import torch
     import transformers
@@ -192,28 +227,25 @@ def _by_transformers(encoder: Encoder, texts: list[str], context: int) -> tuple[
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     spec, folder = encoder.spec, str(encoder.folders[0])
-    local = {"local_files_only": True, "trust_remote_code": False}
-    case = {} if spec.lower_case is None else {"do_lower_case": spec.lower_case}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local, **case)
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **local)
+    tokenizer, rows = _read_by_transformers(encoder, texts, context)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **_LOCAL)
     for adapter in encoder.folders[1:]:
         import peft
 
         model = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     model = model.to(encoder.device).eval()
-    settings = encoder.folders[0] / "tokenizer_config.json"
-    ends = settings.exists() and json.loads(settings.read_text()).get("add_eos_token")
+    norm = next((found for name in ("norm", "final_norm") if (found := getattr(model, name, None))), lambda x: x)
     vectors = []
-    for text, filled in zip(RECORDS, texts, strict=True):
-        ids = tokenizer(filled, truncation=True, max_length=context)["input_ids"]
-        if ends and ids[-1:] != [tokenizer.eos_token_id]:
-            ids = [*ids[: context - 1], tokenizer.eos_token_id]
+    for text, filled, ids in zip(RECORDS, texts, rows, strict=True):
         inputs: dict[str, Any] = {"input_ids": torch.tensor([ids], device=encoder.device)}
         if spec.attention == "bidirectional" and model.config.model_type not in _READ_BOTH_WAYS_BY_NATURE:
             # Nothing is hidden from any token: whatever flag the library goes by, this is what it must come to.
             inputs["attention_mask"] = torch.zeros((1, 1, len(ids), len(ids)), device=encoder.device)
         with torch.inference_mode():
-            states = model(**inputs).last_hidden_state[0]
+            found = model(**inputs, output_hidden_states=spec.layers is not None)
+            states = found.last_hidden_state[0]
+            if spec.layers not in (None, model.config.num_hidden_layers):
+                states = norm(found.hidden_states[spec.layers][0])
         if spec.pooling == "text_mean" and text:
             whole, own = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (filled, text))
             front = int(ids[:1] != whole[:1])  # a token that begins every text

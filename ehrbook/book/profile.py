@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ehrbook.book.ablation.settings import Ablations, base_setting, change_values, expand, without_folders
 from ehrbook.data import load_source
 from ehrbook.embed import Reading, find_spec, load_specs
 from ehrbook.errors import InputError, nearest
@@ -48,7 +50,7 @@ class Profile(BaseModel):
     model_folder: str = ""  # where the weights of the row lie, each under its name on the hub; empty: the hub's cache
     dtype: Literal["float32", "bfloat16"] | None = None  # number type; null is the encoder's own
     context: _Positive  # tokens
-    contexts: Annotated[list[_Positive], Field(min_length=1)]  # of the scaling chapter
+    text_limit: _Positive  # tokens; texts are written as far as so many could reach, and no context is longer
     chunking: Literal["none", "mean", "concatenate"] = "none"  # of texts beyond the encoder's own context
     chunk: _Positive | None = None  # tokens of a chunk; null is the encoder's own context
     models: Annotated[list[str], Field(min_length=1)]  # rows of ehrbook/evaluate/models.yml, the one in question first
@@ -58,6 +60,8 @@ class Profile(BaseModel):
     draws: _Positive  # of the bootstrap
     compared_shots: list[_Positive]  # of shots: where models are tested against each other; all labels always
     paired_draws: _Positive  # of those tests
+    # Of the scaling chapter: for each ablation small grids, key -> values; what a grid leaves out is the profile's own.
+    ablations: Ablations = {}
 
     @model_validator(mode="after")
     def _lists_make_sense(self) -> Profile:
@@ -109,18 +113,31 @@ def load_profile(name: str, overrides: dict[str, str] | None = None, folder: Pat
     profile = profile.model_copy(update=_resolved(profile, folder.parent))
     _check_encoder(profile, path, origin)
     _check_models(profile, path, origin)
+    _check_ablations(profile, path, origin)
     return profile
 
 
-def _resolved(profile: Profile, book: Path) -> dict[str, str]:
+def _resolved(profile: Profile, book: Path) -> dict[str, Any]:
     """Make whole paths of folders, since the chapters run in another one; an encoder may be a name instead."""
     folders = {key: Path(getattr(profile, key)).expanduser() for key in ("data", "model_folder", "clmbr_features")}
     shipped = folders["data"] / CLMBR_FILE
     if profile.source == "ehrshot" and not profile.clmbr_features and shipped.is_file():
         profile, folders["clmbr_features"] = profile.model_copy(update={"clmbr_features": str(shipped)}), shipped
     found = {key: str(path.resolve()) for key, path in folders.items() if getattr(profile, key)}
-    own = book / Path(profile.encoder).expanduser()
-    return {**found, "encoder": str(own.resolve())} if own.is_dir() and profile.encoder not in load_specs() else found
+    grids = change_values(profile.ablations, ("encoder",), lambda encoder: _whole(encoder, book))
+    return {**found, "encoder": _whole(profile.encoder, book), "ablations": grids}
+
+
+def _whole(encoder: Any, book: Path) -> Any:
+    own = book / Path(str(encoder)).expanduser()
+    return str(own.resolve()) if own.is_dir() and encoder not in load_specs() else encoder
+
+
+def shown_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Hide where on the reader's machine things lie: of an absolute path only the last name is shown."""
+    named = {name: Path(values[name]).name for name in PATHS if Path(values.get(name) or "").is_absolute()}
+    grids = {"ablations": without_folders(values["ablations"])} if "ablations" in values else {}
+    return {**values, **named, **grids}
 
 
 def _names(folder: Path) -> list[str]:
@@ -144,7 +161,7 @@ def _say(error: ValidationError, path: Path, origin: dict[str, str]) -> str:
         said = first["msg"].removeprefix("Value error, ")
         return f"{origin.get(said.split(':')[0], path)}: {said}"
     key = str(first["loc"][0])
-    place = "".join(f"[{part}]" for part in first["loc"][1:] if isinstance(part, int))
+    place = "".join(f"[{part}]" for part in first["loc"][1:])
     return f"{origin.get(key, path)}: parameter '{key}{place}': {first['msg'].lower()}, not {first['input']!r}"
 
 
@@ -159,16 +176,37 @@ def _check_serialization(profile: Profile, path: Path, origin: dict[str, str]) -
 
 
 def _check_encoder(profile: Profile, path: Path, origin: dict[str, str]) -> None:
-    """Find the encoder's row and try each context now, rather than in chapter 3; the weights are not looked for."""
-    tries = [("context", profile.context), *(("contexts", context) for context in profile.contexts)]
+    """Find the encoder's row and try its reading now, rather than in chapter 3; the weights are not looked for."""
     key = "encoder"
     try:
         spec = find_spec(profile.encoder)
-        for key, context in tries:  # noqa: B007  the key at fault is named below
-            Reading(context, profile.chunking, profile.chunk).within(spec)
+        key = "context"
+        Reading(profile.context, profile.chunking, profile.chunk).within(spec)
+        if profile.context > profile.text_limit:
+            said = f"context: {profile.context} tokens are beyond text_limit, where texts end ({profile.text_limit})"
+            raise InputError(f"{said}; give less, or raise text_limit, which writes all texts anew")
     except InputError as error:
         key = "chunk" if str(error).startswith("chunk:") else key
         raise InputError(f"{origin.get(key, path)}: {error}") from error
+
+
+def _check_ablations(profile: Profile, path: Path, origin: dict[str, str]) -> None:
+    """Try each setting of the grids as if it were the profile's own, rather than after hours in chapter 5."""
+    place = origin.get("ablations", str(path))
+    try:
+        points = expand(profile.ablations, base_setting(profile.model_dump()))
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    for point in points:
+        chosen = asdict(point.setting)
+        values = {**profile.model_dump(), **chosen, **{key: list(chosen[key]) for key in ("only", "without")}}
+        where = f"{place}: ablation '{point.ablation}'"
+        try:
+            tried = Profile(**values)
+        except ValidationError as error:
+            raise InputError(_say(error, path, dict.fromkeys(values, where))) from error
+        _check_serialization(tried, path, dict.fromkeys(values, where))
+        _check_encoder(tried, path, dict.fromkeys(values, where))
 
 
 def _check_models(profile: Profile, path: Path, origin: dict[str, str]) -> None:

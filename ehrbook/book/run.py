@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ehrbook.book.chapter import Chapter, chapters_in_toc, parameters_for, read_chapter
-from ehrbook.book.profile import PATHS, Profile
+from ehrbook.book.profile import Profile, shown_values
 from ehrbook.book.stamp import Stamp, digest, make_stamp, sha256, table_file, why
 from ehrbook.embed import find_spec
 from ehrbook.embed.files import find_folders
@@ -165,7 +165,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], build: Path) -> float
         raise ChapterError(f"{said} (the notebook so far: {failed})") from None
     done = nbformat.read(running, as_version=4)
     peak = float("".join(output.get("text", "") for output in done.cells.pop().outputs)) / _MAXRSS_PER_MIB
-    _cell_tagged(done, "parameters").source = _assignments(chapter, _shown(parameters))
+    _cell_tagged(done, "parameters").source = _assignments(chapter, shown_values(parameters))
     _clean(done)
     from ehrbook.book.figures import lift_figures, to_json
 
@@ -183,12 +183,6 @@ def _cell_tagged(notebook: Any, tag: str) -> Any:
 def _assignments(chapter: Chapter, values: dict[str, Any]) -> str:
     """Write the parameters cell with the values of this run, so that the page shows what was run."""
     return "\n".join(f"{name}: {kind} = {values[name]!r}" for name, (kind, _) in chapter.parameters.items())
-
-
-def _shown(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Hide where on the reader's machine things lie: of an absolute path only the last name is shown."""
-    paths = [name for name in PATHS if Path(parameters.get(name, "")).is_absolute()]
-    return {**parameters, **{name: Path(parameters[name]).name for name in paths}}
 
 
 def _clean(notebook: Any) -> None:

@@ -190,18 +190,3 @@ def plot_subgroups(table: pd.DataFrame) -> Figure:
     axes.set(yticks=height, yticklabels=names, xlabel="AUROC with 95 % interval over subjects")
     axes.set_ylim(len(table) - 0.5, -0.5)
     return figure
-
-
-def plot_context(table: pd.DataFrame, series: str) -> Figure:
-    """Draw AUROC against the context window (columns context, auroc, lower, upper and the column ``series``)."""
-    figure, axes = plt.subplots(figsize=(6, 3.8))
-    for place, (name, part) in enumerate(table.groupby(series, sort=False)):
-        spread = np.vstack([part["auroc"] - part["lower"], part["upper"] - part["auroc"]]).clip(min=0)
-        shifted = part["context"] * 1.03**place
-        axes.errorbar(shifted, part["auroc"], yerr=spread, marker=MARKERS[place], capsize=3, label=str(name))
-    windows = sorted(table["context"].unique())
-    axes.set(xscale="log", xlabel="context window, tokens", ylabel="AUROC")
-    axes.set_xticks(windows, [str(window) for window in windows])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    return figure

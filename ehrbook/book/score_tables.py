@@ -136,6 +136,18 @@ def means_table(means: pd.DataFrame, models: dict[str, str], k: int = ALL) -> pd
     return wide.reset_index().rename_axis(columns=None)
 
 
+def differences_table(differences: pd.DataFrame, models: dict[str, str], shots: Sequence[int]) -> pd.DataFrame:
+    """Write `ehrbook.evaluate.group_differences` over all groups for reading: a row a rival, a column a k."""
+    part = differences[(differences["group"] == MACRO) & differences["k"].isin(list(shots))]
+    said = part.assign(
+        said=[f"{row.difference:+.2f} ({row.lower:+.2f} to {row.upper:+.2f})" for row in part.itertuples()],
+        against=part["rival"].map(models),
+        shots=["all" if k == ALL else f"{k} shots" for k in part["k"]],
+    )
+    wide = said.pivot_table(index="against", columns="shots", values="said", aggfunc="first", sort=False)
+    return wide.reset_index().rename_axis(columns=None)
+
+
 def verdict_counts(compared: pd.DataFrame, models: dict[str, str]) -> pd.DataFrame:
     """Count wins, ties and losses of the first model by rival and k, and the ties that are equivalent."""
     rows = []
@@ -145,19 +157,6 @@ def verdict_counts(compared: pd.DataFrame, models: dict[str, str]) -> pd.DataFra
         rows.append({**against, **{name: int(counts.get(name, 0)) for name in ("win", "tie", "loss", "not judged")}})
         rows[-1]["equivalent"] = int((part["equivalent"] & (part["verdict"] == "tie")).sum())
     return pd.DataFrame(rows)
-
-
-def by_context(results: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Join the results tables of several contexts under a column context, first."""
-    joined = pd.concat([table.assign(context=context) for context, table in results.items()], ignore_index=True)
-    return joined[["context", *joined.columns.drop("context")]]
-
-
-def context_curve(means: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Join `ehrbook.evaluate.group_means` of several contexts: group, context, auroc, lower, upper, tasks."""
-    joined = pd.concat([table.assign(context=context) for context, table in means.items()])
-    curve = joined[(joined["k"] == ALL) & (joined["group"] != MACRO)].rename(columns={"value": "auroc"})
-    return curve[["group", "context", "auroc", "lower", "upper", "tasks"]].sort_values(["group", "context"])
 
 
 @dataclass(frozen=True)

@@ -105,16 +105,3 @@ def say_subgroups(table: pd.DataFrame) -> str:
         f"AUROC by subgroup with 95 % intervals, highest for {high['subgroup'].replace('_', ' ')} {high['level']} "
         f"({high['auroc']:.2f}), lowest for {low['subgroup'].replace('_', ' ')} {low['level']} ({low['auroc']:.2f})."
     )
-
-
-def say_context(curve: pd.DataFrame, series: str) -> str:
-    """Say what a context curve shows: the value at the shortest and longest context, and the best one."""
-    parts = []
-    for name, part in curve.groupby(series, sort=False):
-        part = part.sort_values("context")
-        first, last, best = part.iloc[0], part.iloc[-1], part.sort_values("auroc").iloc[-1]
-        parts.append(
-            f"{name}: {first['auroc']:.3f} at {first['context']} tokens, {last['auroc']:.3f} at {last['context']}, "
-            f"highest at {best['context']}"
-        )
-    return f"AUROC against context window. {'; '.join(parts)}."

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from ehrbook.book.chapter import chapters_in_toc
-from ehrbook.book.profile import PATHS, Profile
+from ehrbook.book.profile import Profile, shown_values
 from ehrbook.book.run import build_folder
 from ehrbook.data import load_source
 from ehrbook.errors import ChapterError
@@ -98,8 +98,8 @@ def _receipt(profile: Profile, root: Path, build: Path) -> str:
         rows.append(f"| {path.stem} | {receipt['reason']} | {receipt['seconds']} | {receipt['peak_mib']} | `{code}` |")
     versions = [f"| {name} | {importlib.metadata.version(name)} |" for name in PACKAGES]
     settings = [
-        f"| `{key}` | `{Path(value).name if key in PATHS and Path(value).is_absolute() else value}` |"
-        for key, value in profile.model_dump().items()
+        f"| `{key}` | `{value}` |"
+        for key, value in shown_values(profile.model_dump()).items()
         if value not in (None, "")
     ]
     return "\n".join(

@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ehrbook.book.ablation.settings import values_of
 from ehrbook.book.chapter import Chapter
-from ehrbook.book.profile import PATHS
+from ehrbook.book.profile import shown_values
 from ehrbook.data import TABLES, load_source
 from ehrbook.data.source import input_files
 from ehrbook.embed.files import find_folders, hash_files
 from ehrbook.embed.spec import find_spec
+from ehrbook.errors import InputError
 
 Stamp = dict[str, str]  # what -> its checksum or value
 
@@ -32,10 +34,14 @@ def sha256(path: Path) -> str:
 
 @cache
 def _encoder_files(name: str, model_folder: str) -> str:
-    """Return the checksum of an encoder's row and of all its files, read once a run."""
+    """Return the checksum of an encoder's row and of all its files, read once a run; "missing" without weights."""
     spec = find_spec(name)
     said = spec.model_dump_json(exclude={"name"})
-    return hashlib.sha256(f"{said}{hash_files(find_folders(spec, model_folder), spec)}".encode()).hexdigest()
+    try:
+        folders = find_folders(spec, model_folder)
+    except InputError:
+        return "missing"
+    return hashlib.sha256(f"{said}{hash_files(folders, spec)}".encode()).hexdigest()
 
 
 def digest(stamp: Stamp) -> str:
@@ -61,9 +67,9 @@ def make_stamp(
     stamp = {"code": hashlib.sha256("\n\n".join(chapter.code).encode()).hexdigest()}
     # Where the data lies is no input, only what the files hold; and a reason for running is shown on a page,
     # which must not name a folder of the reader's machine.
-    for name, value in parameters.items():
+    for name, value in shown_values(parameters).items():
         if name not in ("build", "data", "instruction_file", "model_folder"):
-            stamp[f"parameter {name}"] = json.dumps(Path(value).name if name in PATHS else value)
+            stamp[f"parameter {name}"] = json.dumps(value)
     beside = _beside(chapter)
     for path in [
         *helper_files(chapter.code, root),
@@ -81,6 +87,13 @@ def make_stamp(
         stamp[f"input {Path(parameters['clmbr_features']).name}"] = sha256(Path(parameters["clmbr_features"]))
     if "encoder" in parameters:
         stamp["input encoder"] = _encoder_files(parameters["encoder"], parameters.get("model_folder", ""))
+    grids = parameters.get("ablations", {})
+    for place, name in enumerate(values_of(grids, "encoder")):
+        stamp[f"encoder {place + 1}, {Path(name).name}"] = _encoder_files(name, parameters.get("model_folder", ""))
+    for place, name in enumerate(values_of(grids, "serialization")):
+        if ":" in name:
+            file = name.partition(":")[0]
+            stamp[f"form {place + 1}, {Path(file).name}"] = sha256(root / file)
     if parameters.get("data"):
         folder = Path(parameters["data"])
         for path in input_files(load_source(parameters["source"]), folder):

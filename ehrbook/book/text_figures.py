@@ -133,9 +133,9 @@ def plot_published_forms(published: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, len(groups), figsize=(9.6, 3.4), sharey=True)
     for axes, group in zip(panels, groups, strict=True):
         part = published[published["group"] == group]
-        spread = [part["auroc"] - part["lower"], part["upper"] - part["auroc"]]
-        axes.errorbar(part["auroc"], part["serialization"], xerr=spread, fmt="o", capsize=2, markersize=5)
-        axes.axvline(part["auroc"].iloc[0], color="0.3", linestyle=":")
+        spread = [part["value"] - part["lower"], part["upper"] - part["value"]]
+        axes.errorbar(part["value"], part["serialization"], xerr=spread, fmt="o", capsize=2, markersize=5)
+        axes.axvline(part["value"].iloc[0], color="0.3", linestyle=":")
         axes.set_title(group, fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -148,11 +148,11 @@ def say_published_forms(published: pd.DataFrame) -> str:
     """Say what the published results show: the best and the worst form in each group of tasks."""
     parts = []
     for group, part in published.groupby("group", sort=False):
-        ranked = part.sort_values("auroc")
+        ranked = part.sort_values("value")
         best, worst = ranked.iloc[-1], ranked.iloc[0]
         parts.append(
-            f"{group}: best {best['serialization']} {best['auroc']:.3f}, "
-            f"worst {worst['serialization']} {worst['auroc']:.3f}"
+            f"{group}: best {best['serialization']} {best['value']:.3f}, "
+            f"worst {worst['serialization']} {worst['value']:.3f}"
         )
     return f"Published AUROC by form and group of tasks. {'; '.join(parts)}."
 

@@ -43,11 +43,12 @@ def numpy_reads(weights: Path) -> bool:
         return b'"BF16"' not in file.read(header)
 
 
-def load_graph(folder: Path, bfloat16: bool = False) -> States:
+def load_graph(folder: Path, bfloat16: bool = False, layers: int | None = None) -> States:
     """Return a function from token ids (n, tokens) and mask (n, tokens; 1 is a token) to states (n, tokens, hidden).
 
-    ``bfloat16`` computes in it where the processor can; the states are float32 either way. Threads are as many as
-    OMP_NUM_THREADS says, or the processor's. Raises `InputError` for weights that lack a part of BERT.
+    The states are those behind the first ``layers`` (None: behind all), float32 even where ``bfloat16`` computes in it,
+    which it does where the processor can. Threads are as many as OMP_NUM_THREADS says, or the processor's. Raises
+    `InputError` for weights that lack a part of BERT.
     """
     core = _import_openvino().Core()
     options = {
@@ -56,7 +57,7 @@ def load_graph(folder: Path, bfloat16: bool = False) -> States:
         "INFERENCE_NUM_THREADS": threads(),
         "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
     }
-    compiled = core.compile_model(_build(folder), "CPU", options)
+    compiled = core.compile_model(_build(folder, layers), "CPU", options)
 
     def states(ids: NDArray[np.int32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = compiled([ids, mask], share_inputs=True, share_outputs=True)[0]
@@ -81,7 +82,7 @@ def threads() -> int:
     return int(said) if said.isdigit() and int(said) > 0 else given
 
 
-def _build(folder: Path) -> Any:
+def _build(folder: Path, layers: int | None) -> Any:
     import openvino.opset13 as op
     from openvino import Model
     from safetensors import SafetensorError
@@ -135,7 +136,7 @@ def _build(folder: Path) -> Any:
     x = layer_norm(x, "embeddings.LayerNorm")
     one, far = op.constant(np.float32(1)), op.constant(np.float32(1e9))
     hide = op.unsqueeze(op.multiply(op.subtract(mask, one), far), whole(1, 2))
-    for number in range(config["num_hidden_layers"]):
+    for number in range(layers or config["num_hidden_layers"]):
         layer = f"encoder.layer.{number}"
         x = layer_norm(op.add(attention(x, f"{layer}.attention", hide), x), f"{layer}.attention.output.LayerNorm")
         inner = op.gelu(linear(x, f"{layer}.intermediate.dense"), ACTIVATIONS[config["hidden_act"]])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ class Encoder:
     """An encoder ready to use; its weights are loaded when they are first needed.
 
     ``folders`` are those of the weights and of the adapters, ``files_sha256`` covers all their files. ``engine`` is
-    "openvino" or "torch": the same vectors, within the rounding of the number type.
+    "openvino" or "torch", the same vectors within the rounding of the number type, or "hashing" for an encoder without
+    a model.
     """
 
     spec: EncoderSpec
@@ -51,6 +52,10 @@ class Encoder:
         """The way from token ids to vectors before normalisation: (n rows, n skips) -> (n, dimension)."""
         if self.engine == "openvino":
             return self._encode_in_graph()
+        if self.engine == "hashing":
+            from ehrbook.embed.hashed import hash_tokens
+
+            return hash_tokens(self.spec.dimension)
         from ehrbook.embed.transformer import load_encode
 
         return load_encode(self.folders[0], self.folders[1:], self.spec, self.device)
@@ -83,7 +88,7 @@ class Encoder:
     def _encode_in_graph(self) -> Encode:
         from ehrbook.embed.bert_graph import load_graph
 
-        states_of = load_graph(self.folders[0], bfloat16=self.spec.dtype == "bfloat16")
+        states_of = load_graph(self.folders[0], self.spec.dtype == "bfloat16", self.spec.layers)
 
         def encode(rows: Sequence[NDArray[np.int32]], skip: Sequence[int]) -> NDArray[np.float32]:
             lengths = [len(row) for row in rows]
@@ -115,8 +120,8 @@ class Encoder:
     def fingerprint(self, reading: Reading, instruction: str = "") -> str:
         """Return the hex name of all that shapes a vector; raise `InputError` for a reading it cannot do.
 
-        That is files, attention, pooling, normalisation, number type, context and chunks, and the template filled
-        with the instruction. An encoder that takes no instruction has one fingerprint for all of them, so that
+        That is files, layers, attention, pooling, normalisation, number type, context and chunks, and the template
+        filled with the instruction. An encoder that takes no instruction has one fingerprint for all of them, so that
         nothing is embedded twice. The engine is no part of it: both compute the same, but for rounding.
         """
         reading = reading.within(self.spec)
@@ -132,6 +137,11 @@ class Encoder:
             self.spec.context if self.spec.pooling == "padded_mean" else None,  # to which it is padded
             fill(self.spec.template, self.read(instruction), "{text}"),
         ]
+        # Added where they say something, so that vectors of encoders without them keep their name.
+        if self.spec.layers is not None:
+            shape.append(["layers", self.spec.layers])
+        if self.spec.pooling == "hashed":  # a model's files say its dimension
+            shape.append(["dimension", self.spec.dimension])
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:32]
 
 
@@ -157,13 +167,18 @@ def load_encoder(
     if dtype is not None:
         if dtype not in get_args(Dtype):
             raise InputError(f"dtype '{dtype}' does not exist; {nearest(dtype, get_args(Dtype))}")
-        spec = spec.model_copy(update={"dtype": dtype})
+        if spec.pooling != "hashed":  # counts are whole numbers in any type
+            spec = spec.model_copy(update={"dtype": dtype})
     folders = find_folders(spec, model_folder)
     files_sha256 = hash_files(folders, spec)
-    config = read_config(folders[0], spec)
-    graph = _graph_fits(config, folders, spec)
-    device = device or _device()
-    engine = engine or ("openvino" if graph and device == "cpu" and spec.dtype != "float64" else "torch")
+    config: dict[str, Any] = {}
+    if spec.pooling == "hashed":
+        engine, device = "hashing", "cpu"
+    else:
+        config = read_config(folders[0], spec)
+        graph = _graph_fits(config, folders, spec)
+        device = device or _device()
+        engine = engine or ("openvino" if graph and device == "cpu" and spec.dtype != "float64" else "torch")
     tokenizer = open_tokenizer(folders[0], spec.lower_case)
     if (tokens := tokenizer.fast.get_vocab_size()) > config.get("vocab_size", tokens):
         raise InputError(

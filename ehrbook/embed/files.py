@@ -13,9 +13,7 @@ from ehrbook.embed.spec import EncoderSpec
 from ehrbook.errors import InputError
 
 WEIGHTS = ("*.safetensors", "*.bin")  # the library reads the second only where the first is absent
-SHAPING = (
-    "config.json",
-    "adapter_config.json",
+TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -26,6 +24,7 @@ SHAPING = (
     "merges.txt",
     "spm.model",
 )
+SHAPING = ("config.json", "adapter_config.json", *TOKENIZER)
 
 
 def find_folders(spec: EncoderSpec, model_folder: str = "") -> list[Path]:
@@ -92,14 +91,23 @@ def read_config(folder: Path, spec: EncoderSpec) -> dict[str, Any]:
     longest = config.get("max_position_embeddings")
     if longest is not None and spec.context > longest:
         raise InputError(f"{path}: it reads {longest} tokens, but encoder '{spec.name}' has context {spec.context}")
+    if spec.layers is not None:
+        known = config.get("num_hidden_layers")
+        if not isinstance(known, int):
+            raise InputError(
+                f"{path} says no num_hidden_layers: encoder '{spec.name}' cannot take {spec.layers} of them"
+            )
+        if spec.layers > known:
+            said = f"the model has {known} layers, but encoder '{spec.name}' takes {spec.layers}"
+            raise InputError(f"{path}: {said}; give at most {known}")
     return config
 
 
 def hash_files(folders: list[Path], spec: EncoderSpec) -> str:
     """Return one checksum over weights, configuration and tokenizer of an encoder and its adapters.
 
-    Large files are read side by side. Raises `InputError` for a folder without weights, and for weights that are not
-    those that ``spec`` names.
+    Of an encoder without a model it covers the tokenizer alone. Large files are read side by side. Raises `InputError`
+    for a folder without weights, and for weights that are not those that ``spec`` names.
     """
     files = [path for folder in folders for path in _shaping_files(folder, spec)]
     with ThreadPoolExecutor() as threads:
@@ -116,6 +124,8 @@ def hash_files(folders: list[Path], spec: EncoderSpec) -> str:
 
 
 def _shaping_files(folder: Path, spec: EncoderSpec) -> list[Path]:
+    if spec.pooling == "hashed":
+        return [folder / name for name in TOKENIZER if (folder / name).is_file()]
     weights = next((found for kind in WEIGHTS if (found := sorted(folder.glob(kind)))), [])
     if not weights and not spec.weights_sha256:
         raise InputError(f"{folder} holds no weights (*.safetensors); download the model again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from ehrbook.serialize.instructions import takes_instruction
 MODELS = Path(__file__).with_name("models.yml")
 OWN_ROW = "encoder.yml"  # in the folder of a reader's own model: a row of models.yml without its name
 
-Pooling = Literal["last", "mean", "text_mean", "cls", "padded_mean"]
+Pooling = Literal["last", "mean", "text_mean", "cls", "padded_mean", "hashed"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Chunking = Literal["none", "mean", "concatenate"]
 DECODERS = {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gpt2", "gpt_neox", "opt", "bloom"}
@@ -43,10 +44,11 @@ class EncoderSpec(BaseModel):
     package: str = ""
     folder: str = ""
     weights_sha256: str = ""
-    parameters: _Positive | None = None  # millions
+    parameters: Annotated[int, Field(ge=0)] | None = None  # millions
+    layers: _Positive | None = None  # None: all that the model has
     dimension: _Positive
     context: _Positive
-    attention: Literal["causal", "bidirectional"]
+    attention: Literal["causal", "bidirectional", "none"]
     pooling: Pooling
     normalise: bool
     template: str
@@ -64,6 +66,19 @@ class EncoderSpec(BaseModel):
     def _last_token_of_what(self) -> EncoderSpec:
         if self.attention == "causal" and self.pooling == "cls":
             raise ValueError("the first token of a causal model has read nothing else; pooling is last or a mean")
+        return self
+
+    @model_validator(mode="after")
+    def _no_model_where_none_is_read(self) -> EncoderSpec:
+        hashed = self.pooling == "hashed"
+        if hashed != (self.attention == "none") or self.study.pooling == "hashed":
+            raise ValueError("pooling hashed and attention none belong together, in a row of their own")
+        if hashed and (self.adapters or self.layers or self.weights_sha256 or self.study.pooling):
+            raise ValueError(
+                "adapters, layers, weights_sha256 and study.pooling are a model's; pooling hashed has none"
+            )
+        if hashed and self.dtype != "float32":
+            raise ValueError("hashed tokens are counted; dtype is float32")
         return self
 
     def as_in_study(self) -> EncoderSpec:
@@ -112,6 +127,12 @@ class Reading:
 
 def load_specs(path: Path = MODELS) -> dict[str, EncoderSpec]:
     """Read the encoders' rows; raise `InputError` that names the row and the key at fault."""
+    return dict(_load_specs(path, path.stat().st_mtime_ns))
+
+
+@cache
+def _load_specs(path: Path, written: int) -> dict[str, EncoderSpec]:
+    """Read the rows once: a profile asks for many, and the file takes a while."""
     return {name: _row(row, name, f"{path}, encoder '{name}'") for name, row in _read_yaml(path).items()}
 
 
@@ -147,8 +168,8 @@ def _row(row: object, name: str, place: str) -> EncoderSpec:
         return EncoderSpec.model_validate({**row, "name": name})
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{place}, {'.'.join(map(str, first['loc']))}: {said}") from error
+        said, key = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+        raise InputError(f"{place}, {key}: {said}" if key else f"{place}: {said}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def read_texts(texts: Sequence[str], encoder: Encoder, reading: Reading, instruc
     taken = len(tokenizer.ids([fill(template, before, "")])[0])
     if taken >= body:
         said = f"an instruction of {taken + tokenizer.special} tokens leaves no room for a text"
-        raise InputError(f"context or contexts: {said} in {limit}; give more")
+        raise InputError(f"context: {said} in {limit}; give more")
     texts, filled = _fill_and_cut(texts, encoder, before, body * reading.chunks)
     own = _own_tokens(texts, encoder, before, filled)
     rows = Rows([], [], [])

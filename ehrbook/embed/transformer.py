@@ -35,7 +35,7 @@ CAN_PACK = {"bert", "llama", "qwen2", "qwen3"}  # these hand unknown keywords th
 
 
 def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device: str) -> Any:
-    """Load a model for evaluation, attention set as ``spec`` says, each adapter merged on top of the one before.
+    """Load a model for evaluation, attention and layers as ``spec`` says, each adapter merged on top of the one before.
 
     Weights are read as data only: safetensors, or torch files without arbitrary objects. bfloat16 models merge their
     adapters in it too, as the reference code does.
@@ -44,6 +44,8 @@ def load_model(folder: Path, adapters: Sequence[Path], spec: EncoderSpec, device
     transformers.logging.disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config.is_causal = spec.attention == "causal"  # the library's decoders read both ways without it
+    if spec.layers is not None:  # the library passes over the weights of all others
+        config.num_hidden_layers = spec.layers
     try:
         model, loaded = transformers.AutoModel.from_pretrained(
             folder,

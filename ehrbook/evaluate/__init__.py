@@ -14,7 +14,7 @@ from ehrbook.evaluate.counts import count_features
 from ehrbook.evaluate.decision import decision_curve
 from ehrbook.evaluate.few_shot import Features, Scores, evaluable, few_shot, rows_of
 from ehrbook.evaluate.heads import Head, Matrix
-from ehrbook.evaluate.joint import MACRO, group_means, study_means
+from ehrbook.evaluate.joint import MACRO, group_differences, group_draws, group_means, study_means
 from ehrbook.evaluate.leakage import facts, leakage_alarm
 from ehrbook.evaluate.models import Model, load_models
 from ehrbook.evaluate.one_code import one_code
@@ -46,6 +46,8 @@ __all__ = [
     "evaluable",
     "facts",
     "few_shot",
+    "group_differences",
+    "group_draws",
     "group_means",
     "holm",
     "intervals",

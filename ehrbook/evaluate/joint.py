@@ -22,13 +22,44 @@ def group_means(scores: Scores, groups: dict[str, str], metric: str = "AUROC") -
     groups. Columns: group ("all groups" for their mean), model, k, tasks, value, lower, upper, draws (those in which
     every task of the mean had both classes). Raises `InputError` where no task can be judged.
     """
-    rows = []
-    for (model, k), by_group in _by_group(scores, groups, metric).items():
-        means = {group: np.mean(list(tasks.values()), axis=0) for group, tasks in by_group.items()}
-        counts = {group: len(tasks) for group, tasks in by_group.items()}
-        means[MACRO], counts[MACRO] = np.mean(list(means.values()), axis=0), sum(counts.values())
-        rows += [(group, model, k, counts[group], mean[0], *interval(mean[1:])) for group, mean in means.items()]
+    rows = [
+        (group, model, k, tasks, mean[0], *interval(mean[1:]))
+        for (model, k), found in group_draws(scores, groups, metric).items()
+        for group, (tasks, mean) in found.items()
+    ]
     return pd.DataFrame(rows, columns=["group", "model", "k", "tasks", "value", "lower", "upper", "draws"])
+
+
+def group_draws(
+    scores: Scores, groups: dict[str, str], metric: str = "AUROC"
+) -> dict[tuple[str, int], dict[str, tuple[int, Table]]]:
+    """Return what `group_means` summarises: (model, k) -> group -> its number of tasks and their mean, (1 + draws,).
+
+    The first value is of the sample itself. Two calls on the same labels with the same seed drew the same subjects,
+    so that a difference of theirs has an interval of its own.
+    """
+    found = {}
+    for run, by_group in _by_group(scores, groups, metric).items():
+        means = {group: (len(tasks), np.mean(list(tasks.values()), axis=0)) for group, tasks in by_group.items()}
+        whole = np.mean([mean for _, mean in means.values()], axis=0)
+        found[run] = {**means, MACRO: (sum(count for count, _ in means.values()), whole)}
+    return found
+
+
+def group_differences(scores: Scores, groups: dict[str, str], model: str, metric: str = "AUROC") -> pd.DataFrame:
+    """Return how far ``model`` is above each other model, averaged as `group_means` averages, draw by draw.
+
+    Both are judged on the same resampled subjects, so the interval is that of the difference itself. Columns: group,
+    rival, k, difference, lower, upper, draws.
+    """
+    found = group_draws(scores, groups, metric)
+    rows = []
+    for (rival, k), by_group in found.items():
+        own = found.get((model, k), {})
+        for group in own if rival != model else ():
+            apart = own[group][1] - by_group[group][1]
+            rows.append((group, rival, k, apart[0], *interval(apart[1:])))
+    return pd.DataFrame(rows, columns=["group", "rival", "k", "difference", "lower", "upper", "draws"])
 
 
 def study_means(scores: Scores, groups: dict[str, str], metric: str = "AUROC") -> pd.DataFrame:

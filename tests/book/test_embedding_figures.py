@@ -7,6 +7,7 @@ import pytest
 
 from ehrbook import embed
 from ehrbook.book import embedding_figures as figures
+from ehrbook.book.published import ALL_GROUPS, load_published
 from ehrbook.embed.trunks import Trunk
 from tests.conftest import ROOT
 
@@ -17,10 +18,12 @@ def minilm() -> embed.Encoder:
 
 
 def test_the_table_of_encoders_has_every_row_the_largest_first() -> None:
-    table = figures.encoders_table(embed.load_specs().values())
-    assert len(table) == len(embed.load_specs())
+    specs = embed.load_specs().values()
+    table = figures.encoders_table(specs)
+    assert len(table) == len(specs)
     assert table["encoder"].iloc[0] == "Qwen3-Embedding-8B"
-    assert table["encoder"].iloc[-1] == "all-MiniLM-L6-v2"
+    fewest = min(spec.parameters or 0 for spec in specs)
+    assert table["encoder"].iloc[-1] in [spec.title for spec in specs if (spec.parameters or 0) == fewest]
 
 
 def test_a_causal_token_is_moved_by_those_before_it_alone() -> None:
@@ -80,3 +83,11 @@ def test_the_committed_benchmarks_have_the_columns_that_the_chapter_draws() -> N
     assert len(figures.benchmark_table(pd.read_csv(folder / "embed.csv"))) >= 6
     assert figures.counted_table(pd.read_csv(folder / "one-pass.csv"))["cohort"].nunique() == 2
     assert pd.read_csv(folder / "embed-stages.csv")["share"].sum() == pytest.approx(1, abs=0.01)
+
+
+def test_each_published_way_of_asking_is_said_with_its_interval() -> None:
+    published = load_published(ROOT / "published" / "instructions.csv")
+    said = figures.say_published_instructions(published)
+    for row in published[published["group"] == ALL_GROUPS].itertuples():
+        assert f"{row.value:.3f} ({row.lower:.3f}–{row.upper:.3f}) {figures.ASKED[str(row.instruction)]}" in said
+    assert said.count("(") == published["instruction"].nunique()

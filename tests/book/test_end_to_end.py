@@ -1,5 +1,6 @@
 """The whole book, as a reader builds it: twice from cold, then opened page by page in a browser."""
 
+import json
 import pickle
 import shutil
 import subprocess
@@ -58,8 +59,8 @@ def test_two_cold_builds_are_byte_identical(smoke: Path, tmp_path: Path) -> None
         for root in (smoke, other)
     )
     assert sorted(one) == sorted(two)
-    assert len([path for path in one if path.suffix == ".ipynb"]) == 6
-    assert {"results.csv", "context_results.csv"} <= {path.name for path in one}
+    assert len([path for path in one if path.suffix == ".ipynb"]) == 8
+    assert {"results.csv", "ablations.csv", "claims.csv"} <= {path.name for path in one}
     assert [str(path) for path in one if one[path] != two[path]] == []
 
 
@@ -77,7 +78,7 @@ def test_no_model_passes_the_oracle_and_the_negative_control_is_a_coin(smoke: Pa
 
 
 def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path, tmp_path: Path) -> None:
-    """Labels, splits and shots are those of the files; only the sizes of the profile are set down."""
+    """Labels, splits and shots are those of the files; a tiny random Qwen3 reads, and sizes are set down."""
     import polars as pl
 
     from ehrbook.data import assign_splits, load_cohort
@@ -85,6 +86,7 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
     from ehrbook.data.source import load_source
     from ehrbook.tasks import load_tasks, make_labels, sample_labels
     from tests.ehrshot_miniature import write_assets
+    from tests.embed.tiny_models import END, make_byte_pairs, make_model, write_row
 
     cohort = load_cohort("synthetic", subjects=70, seed=5)
     labels, _ = make_labels(cohort.records, cohort.codes, load_tasks(), cohort.labels)
@@ -100,10 +102,29 @@ def test_the_whole_ehrshot_profile_runs_on_a_miniature_of_its_files(smoke: Path,
         "labeling_time": times["prediction_time"].to_list(),
     }
     clmbr.write_bytes(pickle.dumps(shipped))
-    settings = ["encoder=minilm", "context=32", "contexts=[32]", "shots=[1, 4]", "replicates=1", "draws=50"]
-    settings += ["compared_shots=[4]"]
+    tiny = tmp_path / "Tiny-Qwen3-Embedding"
+    make_model(tiny, "qwen3", max_position_embeddings=1024)
+    make_byte_pairs(tiny, after=[END])
+    write_row(tiny, attention="causal", pooling="last", normalise=True, template="qwen3_card", context=1024)
+    ablations = {
+        "size": [{"encoder": [str(tiny), "qwen3-embedding-0.6b"]}, {"encoder": ["hashed-words"]}],
+        "context": [{"context": [256, 384]}, {"context": [512], "chunking": ["mean"], "chunk": [384]}],
+        "window": [{"window": [None, "1d"]}],
+        "parts": [{"without": [[], ["labs"]]}, {"only": [["conditions"]]}],
+        "instructions": [{"instructions": ["task", "generic", "empty"]}],
+        "serialization": [{"serialization": ["list", "markdown", "json"]}],
+    }
+    settings = [f"encoder={tiny}", "context=384", "text_limit=512", "shots=[1, 4]", "replicates=1", "draws=50"]
+    settings += ["compared_shots=[4]", f"ablations={json.dumps(ablations)}"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "ehrshot", "--data", str(tmp_path / "assets"), *options)
+    ablated = pl.read_csv(smoke / "build" / "ehrshot" / "public" / "ablations.csv")
+    assert set(ablated["ablation"]) == set(ablations)
+    whole = ablated.filter(group="all groups")
+    assert whole.height == 16  # all but the one whose weights are not here
+    assert whole.filter(place=0)["difference"].to_list() == [0.0] * 6
+    assert str(tmp_path) not in (smoke / "build" / "ehrshot" / "html" / "chapters" / "05-scaling.html").read_text()
+    assert "qwen3-embedding-0.6b" in (smoke / "build" / "ehrshot" / "html" / "chapters" / "05-scaling.html").read_text()
     private = smoke / "build" / "ehrshot" / "private"
     written = pl.read_parquet(private / "labels.parquet")
     assert written.drop("task").sort(pl.all()).equals(labels.select(written.columns).drop("task").sort(pl.all()))
@@ -127,8 +148,9 @@ def test_real_records_make_a_book_and_show_no_subject(mimic_demo: Path, smoke: P
     """The MIMIC-IV demo at the smoke test's size: the way through works, and no id of a subject leaves the folder."""
     import polars as pl
 
-    settings = ["labels_per_subject=1", "context=64", "contexts=[64]", "shots=[1, 4]", "replicates=1", "draws=50"]
+    settings = ["labels_per_subject=1", "context=64", "text_limit=64", "shots=[1, 4]", "replicates=1", "draws=50"]
     settings += ["compared_shots=[4]", "models=[embedding, counts-logistic, clmbr, meme, one-code]"]
+    settings += ["ablations={context: [{context: [32, 64]}], parts: [{only: [[], [labs]], encoder: [hashed-words]}]}"]
     options = [option for setting in settings for option in ("--set", setting)]
     build(smoke, "--profile", "mimic-demo", "--data", str(mimic_demo), *options)
     ids = pl.read_parquet(mimic_demo / "data" / "**" / "*.parquet", columns=["subject_id"])["subject_id"].unique()

@@ -49,7 +49,10 @@ def test_the_table_names_every_encoder_and_what_is_here(tmp_path: Path) -> None:
     assert head.split() == ["name", "title", "parameters", "dimension", "context", "attention", "pooling", "weights"]
     assert [line.split()[0] for line in lines] == list(load_specs())
     here = {line.split()[0] for line in lines if not line.endswith("not here")}
-    assert here == {"minilm", "bert-base"}
+    packaged = {name for name, spec in load_specs().items() if spec.package}
+    assert here == {*packaged, "bert-base"}
+    assert {line.split()[0] for line in lines if line.endswith("needs none")} == {"hashed-words"}
+    assert next(line for line in lines if line.startswith("hashed-words")).split()[3:5] == ["0", "M"]
     row = next(line for line in lines if line.startswith("qwen3-embedding-8b"))
     sizes = ["7,567", "M", "4,096", "32,768"]
     assert row.split() == ["qwen3-embedding-8b", "Qwen3-Embedding-8B", *sizes, "causal", "last", "not", "here"]
@@ -67,6 +70,21 @@ def test_minilm_is_what_sentence_transformers_gives() -> None:
     assert checked.good
     assert 1e-6 < max(checked.gaps) < 2e-4  # measured; the limit leaves room for six times as many layers
     assert checked.most == MOST_GAP["bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("minilm-3", "by the card's recipe"),
+        ("minilm-instructed", "sentence-transformers"),
+        ("hashed-words", "the hash of scikit-learn"),
+    ],
+)
+def test_a_stand_in_is_what_its_reference_gives(name: str, reference: str) -> None:
+    checked = check_model(name)
+    assert checked.good, checked
+    assert checked.most == MOST_GAP["float32"]
+    assert reference in checked.reference
 
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -96,6 +114,14 @@ def test_a_readers_own_model_is_what_plain_transformers_gives(tmp_path: Path, ki
     assert last.startswith("the same vectors")
     if kind in ("llama", "qwen2", "qwen3", "modernbert"):  # the instruction is read
         assert min(int(line.split()[0].replace(",", "")) for line in texts) > 10
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "llama", "qwen3"])
+def test_a_readers_own_model_cut_off_keeps_its_last_norm(tmp_path: Path, kind: str) -> None:
+    make(tmp_path, kind)
+    write_row(tmp_path, context=512, layers=1, **ROWS[kind])
+    code, said = run("check", str(tmp_path))
+    assert code == 0, said
 
 
 @pytest.mark.parametrize(

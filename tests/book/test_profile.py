@@ -65,10 +65,11 @@ def test_unknown_profile() -> None:
         ("subjects", "null", "needs 'subjects'"),
         ("shots", "[4, 1]", "shots: write them increasing"),
         ("shots", "[]", "parameter 'shots': list should have at least 1 item"),
-        ("contexts", "[]", "parameter 'contexts': list should have at least 1 item"),
+        ("contexts", "[64]", "contexts=[64]: unknown parameter 'contexts'; did you mean 'context'?"),
         ("encoder", "minlm", "encoder 'minlm' does not exist; did you mean 'minilm'"),
         ("context", "513", "context=513: context: 513 tokens do not fit encoder 'minilm'; give 3 to 512, or chunking"),
-        ("contexts", "[64, 9999]", "contexts=[64, 9999]: context: 9999 tokens do not fit"),
+        ("text_limit", "511", "profiles/demo.yml: context: 512 tokens are beyond text_limit, where texts end (511)"),
+        ("text_limit", "0", "parameter 'text_limit': input should be greater than 0"),
         ("chunk", "64", "chunk=64: chunk: 64 tokens say nothing without chunking"),
         ("chunking", "median", "parameter 'chunking': input should be 'none', 'mean' or 'concatenate'"),
         ("dtype", "int8", "parameter 'dtype': input should be 'float32' or 'bfloat16'"),
@@ -96,6 +97,37 @@ def test_unknown_profile() -> None:
 )
 def test_bad_parameter(key: str, value: str, said: str) -> None:
     assert said in fault(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("ablation", "grid", "said"),
+    [
+        ("size", "{encoder: [minilm, nowhere/model]}", "encoder: there is no folder nowhere/model"),
+        ("serialization", "{serialization: [list, xlm]}", "serialization 'xlm' does not exist; did you mean 'xml'?"),
+        ("serialization", "{serialization: [list, a.py:b]}", "serialization 'a.py:b': there is no Python file a.py"),
+        ("parts", "{only: [labs, labz]}", "only: part 'labz' does not exist; did you mean 'labs'?"),
+        ("parts", "{without: [[], [labs]], only: [visits]}", "only and without exclude each other"),
+        ("window", "{window: [null, 1 week]}", "window: '1 week' is no length of time; write 1h, 1d"),
+        ("context", "{context: [64, 0]}", "parameter 'context': input should be greater than 0, not 0"),
+        ("context", "{context: [64, 129]}", "context: 129 tokens are beyond text_limit, where texts end (128)"),
+        ("context", "{context: [64, 2]}", "context: 2 tokens do not fit encoder 'minilm'; give 3 to 512"),
+        ("context", "{context: [64, 96], chunk: [32]}", "chunk: 32 tokens say nothing without chunking"),
+        ("context", "{context: [64, 96], chunking: [mean], chunk: [8]}", "chunk: 8 tokens do not fit encoder 'minilm'"),
+        ("context", "{chunking: [none, median]}", "parameter 'chunking': input should be 'none', 'mean' or 'concat"),
+        ("instructions", "{instructions: [task, none]}", "parameter 'instructions': input should be 'task', 'generic'"),
+    ],
+)
+def test_a_setting_that_no_chapter_could_run_is_refused_at_once(
+    ablation: str, grid: str, said: str, tmp_path: Path
+) -> None:
+    written = f"{{{ablation}: [{grid}]}}"
+    assert fault("smoke", ablations=written).startswith(f"ablations={written}: ablation '{ablation}': {said}")
+    (tmp_path / "mine.yml").write_text(f"{without_ablations('smoke')}ablations: {written}\n")
+    assert fault("mine", tmp_path).startswith(f"{tmp_path / 'mine.yml'}: ablation '{ablation}': {said}")
+
+
+def without_ablations(name: str) -> str:
+    return (PROFILES / f"{name}.yml").read_text().partition("ablations:")[0]
 
 
 @pytest.mark.parametrize(("models", "tests"), [("[embedding, clmbr]", 15), ("[embedding, clmbr, counts-logistic]", 30)])

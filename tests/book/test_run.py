@@ -16,14 +16,14 @@ from ehrbook.book.stamp import helper_files
 from ehrbook.errors import ChapterError, InputError
 from tests.conftest import ROOT
 
-PARAMETERS = 'build: str = "../build/smoke"\nseed: int = 1\ncontexts: list[int] = [1]'
+PARAMETERS = 'build: str = "../build/smoke"\nseed: int = 1\nshots: list[int] = [1]'
 FIRST = """\
 import sys
 import polars as pl
 from ehrbook import data
 data.write_table(data.assign_splits([1, 2, 3], [0.4, 0.2, 0.4], seed), build, "splits")
 print("progress 97 %", file=sys.stderr)
-seed, contexts"""
+seed, shots"""
 SECOND = """\
 import matplotlib.pyplot as plt
 from ehrbook import data, serialize

@@ -101,8 +101,6 @@ def test_intervals_that_are_not_known_are_left_out(scores: Scores, auroc: pd.Dat
     means = group_means(scores, groups)
     fits(figures.plot_few_shot(means.assign(**missing), scores.results, groups, NAMED))
     fits(figures.plot_intervals(auroc.assign(**missing)))
-    curve = tables.context_curve({64: means[means["model"] == "embedding"]})
-    fits(figures.plot_context(curve.assign(**missing), "group"))
 
 
 def test_intervals_of_fifteen_tasks_and_eight_models_fit_a_page(auroc: pd.DataFrame) -> None:
@@ -122,8 +120,6 @@ def test_intervals_need_no_oracle_and_one_task_is_enough(auroc: pd.DataFrame) ->
 def test_an_interval_that_misses_its_value_is_drawn_to_the_value(auroc: pd.DataFrame) -> None:
     beside = auroc.assign(lower=auroc["value"] + 0.01, upper=auroc["value"] + 0.02)
     fits(figures.plot_intervals(beside))
-    curve = pd.DataFrame({"context": [64, 128], "auroc": [0.7, 0.8], "lower": 0.9, "upper": 0.6, "group": "A"})
-    fits(figures.plot_context(curve, "group"))
 
 
 @pytest.mark.parametrize("rivals", [["clmbr"], ["counts-lightgbm-one", "counts-logistic", "clmbr"]])
@@ -187,11 +183,3 @@ def test_where_nothing_may_be_shown_the_figure_says_so(draw) -> None:
     figure = draw(pd.DataFrame())
     fits(figure)
     assert figure.axes[0].texts[0].get_text().startswith("withheld")
-
-
-def test_context_curves_have_a_line_a_group(scores: Scores) -> None:
-    means = group_means(scores, task_groups(load_tasks()))
-    own = means[means["model"] == "embedding"]
-    figure = figures.plot_context(tables.context_curve({64: own, 128: own}), "group")
-    fits(figure)
-    assert legend_of(figure) == sorted(set(task_groups(load_tasks()).values()))

@@ -1,7 +1,5 @@
 """The tables of scores: nothing small of real subjects, rows in the models' order, means that are means."""
 
-from itertools import permutations
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -246,19 +244,6 @@ def test_points_of_a_curve_at_which_few_real_subjects_speak_are_left_out(rare: t
     shown, whole = (tables.calibration_curves(few, real=real) for real in (True, False))
     assert whole["n_effective"].min() < 11 <= shown["n_effective"].min()
     pd.testing.assert_frame_equal(shown, whole[whole["n_effective"] >= 11].reset_index(drop=True))
-
-
-@pytest.mark.parametrize("order", [*permutations(range(3))][1:3])
-def test_contexts_are_joined_in_their_order(means: pd.DataFrame, scores: Scores, order: tuple[int, ...]) -> None:
-    own = means[means["model"] == "embedding"]
-    contexts = [[32, 64, 128][place] for place in order]
-    curve = tables.context_curve({context: own.assign(value=own["value"] - 1 / context) for context in contexts})
-    assert curve["context"].tolist() == [32, 64, 128] * 4
-    assert MACRO not in set(curve["group"])
-    joined = tables.by_context(dict.fromkeys(contexts, scores.results))
-    assert joined.columns[0] == "context"
-    assert len(joined) == 3 * len(scores.results)
-    assert "highest at 128" in words.say_context(curve, "group")
 
 
 def test_a_threshold_that_would_tell_of_ten_real_subjects_is_not_drawn() -> None:

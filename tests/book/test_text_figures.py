@@ -3,7 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from ehrbook.book.text_figures import alarm_table, excerpt, fates_table, lengths_table, say_lengths, truncation_table
+from ehrbook.book.published import load_published
+from ehrbook.book.text_figures import (
+    alarm_table,
+    excerpt,
+    fates_table,
+    lengths_table,
+    plot_published_forms,
+    say_lengths,
+    say_published_forms,
+    truncation_table,
+)
+from tests.conftest import ROOT
 
 FATES = pd.DataFrame(
     [
@@ -60,3 +71,17 @@ def test_the_words_of_real_records_are_not_shown() -> None:
 
 def test_an_excerpt_begins_where_the_word_stands() -> None:
     assert excerpt(["a", "visits:", "b", "c"], "visits", 2) == "visits:\nb"
+
+
+def test_published_forms_are_drawn_against_the_list_and_said() -> None:
+    published = load_published(ROOT / "published" / "serializations.csv")
+    panels = plot_published_forms(published).axes
+    assert [axes.get_title() for axes in panels] == published["group"].unique().tolist()
+    for axes, (_, part) in zip(panels, published.groupby("group", sort=False), strict=True):
+        dots = axes.get_lines()[0]
+        assert list(dots.get_xdata()) == part["value"].tolist()
+        assert list(axes.get_lines()[-1].get_xdata()) == [part["value"].iloc[0]] * 2
+    said = say_published_forms(published)
+    for _, part in published.groupby("group"):
+        assert f"{part['value'].max():.3f}" in said
+        assert f"{part['value'].min():.3f}" in said

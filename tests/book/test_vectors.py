@@ -29,7 +29,7 @@ plan.UNIT_TOKENS = 400
 from ehrbook.book.cli import main
 main()
 """
-CONTEXTS = [96, 128]
+CONTEXT = 128
 # Stands for chapters 1 and 2: made-up texts and who they belong to.
 TEXTS = """\
 from datetime import datetime
@@ -55,7 +55,11 @@ data.write_table(data.assign_splits(range(40), [0.4, 0.2, 0.4], seed), build, "s
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A book of one chapter, which writes the texts."""
-    root = tmp_path_factory.mktemp("book")
+    return small_book(tmp_path_factory.mktemp("book"), TEXTS, ["texts", "text_index", "labels", "splits"])
+
+
+def small_book(root: Path, code: str, writes: list[str]) -> Path:
+    """Make a book whose one chapter stands for those up to the texts."""
     shutil.copytree(ROOT / "ehrbook", root / "ehrbook", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "profiles", root / "profiles")
     (root / "requirements.lock").write_text("numpy==1\n")
@@ -63,9 +67,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parameters = 'build: str = "../build/smoke"\nseed: int = 1'
     cells = [
         nbformat.v4.new_code_cell(parameters, id="a", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(TEXTS, id="b"),
+        nbformat.v4.new_code_cell(code, id="b"),
     ]
-    about = {"reads": [], "writes": ["texts", "text_index", "labels", "splits"]}
+    about = {"reads": [], "writes": writes}
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "ehrbook": about})
     (root / "chapters").mkdir()
@@ -83,12 +87,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "{title: Asked, dimension: 384, context: 512, attention: bidirectional, pooling: mean, normalise: true, "
         "template: qwen, dtype: float32}"
     )
-    return {"encoder": str(folder), "context": str(CONTEXTS[-1]), "contexts": str(CONTEXTS)}
+    return {"encoder": str(folder), "context": str(CONTEXT)}
 
 
-def start(root: Path, settings: dict[str, str], *options: str) -> "subprocess.Popen[str]":
+def start(root: Path, settings: dict[str, str], *options: str, name: str = "embed") -> "subprocess.Popen[str]":
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-c", COMMAND, "embed", "--profile", "smoke", *words, *options]
+    command = [sys.executable, "-c", COMMAND, name, "--profile", "smoke", *words, *options]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -111,7 +115,7 @@ def alive(process: int) -> bool:
 
 def kill_at_work(root: Path, settings: dict[str, str]) -> None:
     """Start a run of two processes, and kill the one that started them once three shards are there."""
-    process = start(root, settings, "--contexts", "--workers", "2")
+    process = start(root, settings, "--workers", "2")
     deadline = time.monotonic() + 120
     while len(shards(root)) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -129,17 +133,17 @@ def kill_at_work(root: Path, settings: dict[str, str]) -> None:
             pipe.close()
 
 
-def run_chapter(root: Path, name: str, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the code of the book's own chapter as far as its vectors, as `make book` would."""
+def run_chapter(root: Path, name: str, profile: Profile, monkeypatch: pytest.MonkeyPatch, until: str) -> None:
+    """Run the code of the book's own chapter as far as a call of ``until``, as `make book` would."""
     chapter = read_chapter(ROOT / "chapters" / f"{name}.ipynb")
     names: dict[str, Any] = parameters_for(chapter, profile, str(root / "build" / "smoke"))
     monkeypatch.chdir(root / "chapters")
     for cell in chapter.code:
         for statement in [] if "build: str" in cell else ast.parse(cell).body:
             exec(compile(ast.Module([statement], []), name, "exec"), names)
-            if "embed_labels(" in ast.unparse(statement):
+            if f"{until}(" in ast.unparse(statement):
                 return
-    raise AssertionError(f"{name} embeds nothing")
+    raise AssertionError(f"{name} does not call {until}")
 
 
 def test_a_killed_run_is_gone_on_with_and_the_chapters_find_its_vectors(
@@ -150,31 +154,27 @@ def test_a_killed_run_is_gone_on_with_and_the_chapters_find_its_vectors(
     encoder = embed.load_encoder(profile.encoder)
     wording = serialize.wording(["anemia", "long_stay"], profile.serialization, profile.instructions)
     store = root / "build" / "smoke" / "private" / "vectors"
-    there = 0
-    for context in CONTEXTS:
-        for said in wording.values():
-            fingerprint = encoder.fingerprint(embed.Reading(context), said)
-            there += embed.VectorStore(store, fingerprint, 384).index.height
-    assert 0 < there < 160
+    reading = embed.Reading(CONTEXT)
+    prints = [encoder.fingerprint(reading, said) for said in wording.values()]
+    there = sum(embed.VectorStore(store, fingerprint, 384).index.height for fingerprint in prints)
+    assert 0 < there < 80
     assert not list(store.rglob("*.damaged"))  # each shard that is there is whole
 
-    said = run(root, settings, "--contexts")
-    assert said.startswith(f"smoke: {160 - there:,} vectors embedded, {there:,} were there; ")
+    said = run(root, settings)
+    assert said.startswith(f"smoke: {80 - there:,} vectors embedded, {there:,} were there; ")
     assert not list(store.glob("plan*"))
     whole = shards(root)
-    assert run(root, settings, "--contexts") == "smoke: nothing to embed, all 160 vectors are there"
-    run_chapter(root, "03-embedding", profile, monkeypatch)
-    run_chapter(root, "05-scaling", profile, monkeypatch)
+    assert run(root, settings) == "smoke: nothing to embed, all 80 vectors are there"
+    run_chapter(root, "03-embedding", profile, monkeypatch, "embed_labels")
     assert shards(root) == whole
 
     texts, index, labels = (data.read_table(store.parents[1], name) for name in ("texts", "text_index", "labels"))
     labels = labels.join(index, on=["subject_id", "prediction_time"])
-    for reading in map(embed.Reading, CONTEXTS):
-        embed.embed_labels(labels, texts, encoder, tmp_path, reading, wording)
-        clean = embed.lookup_labels(labels, encoder, tmp_path, reading, wording)
-        # Not bit by bit: the texts that a killed run left are cut into other batches, and sums round otherwise.
-        found = embed.lookup_labels(labels, encoder, store, reading, wording)
-        assert np.abs(found - clean).max() < 1e-6
+    embed.embed_labels(labels, texts, encoder, tmp_path, reading, wording)
+    clean = embed.lookup_labels(labels, encoder, tmp_path, reading, wording)
+    # Not bit by bit: the texts that a killed run left are cut into other batches, and sums round otherwise.
+    found = embed.lookup_labels(labels, encoder, store, reading, wording)
+    assert np.abs(found - clean).max() < 1e-6
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(root: Path, settings: dict[str, str]) -> None:
@@ -190,7 +190,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(root: Path, settings: d
 def test_a_profile_in_use_is_said_in_one_line(root: Path) -> None:
     profile = load_profile("smoke", {}, ROOT / "profiles")
     with only_run(build_folder(profile, root)), pytest.raises(InputError, match="is in use by another run"):
-        embed_profile(profile, root, embed.Workers(), every_context=False, only_plan=False)
+        embed_profile(profile, root, embed.Workers(), only_plan=False)
 
 
 @pytest.mark.parametrize(

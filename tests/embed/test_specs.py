@@ -28,6 +28,7 @@ ROWS = load_specs()
 WHOLE_ROW = (
     "{title: x, dimension: 32, context: 96, attention: bidirectional, pooling: mean, normalise: false, template: none, "
 )
+HASHED = {"attention": "none", "pooling": "hashed"}
 HUB_ROWS = sorted(name for name, spec in ROWS.items() if spec.hub)
 
 
@@ -52,7 +53,7 @@ def test_a_row_is_sound(name: str) -> None:
     assert 384 <= spec.dimension <= 4096
     assert 512 <= spec.context <= 131_072
     assert bool(spec.hub) != bool(spec.package)
-    assert bool(spec.package) == bool(spec.weights_sha256)
+    assert (bool(spec.package) and spec.pooling != "hashed") == bool(spec.weights_sha256)
     assert (
         spec.title.casefold().replace("-", "")[:4] in (spec.hub or spec.title).casefold().replace("-", "")
         or spec.adapters
@@ -60,6 +61,7 @@ def test_a_row_is_sound(name: str) -> None:
     # bytes of the weights in bfloat16 fit a card; the wide models are the large ones
     assert spec.parameters is not None
     assert (spec.dimension >= 2048) == (spec.parameters > 1000 and spec.dimension != 1536)
+    assert (spec.parameters == 0) == (spec.pooling == "hashed") == (spec.attention == "none")
     if spec.attention == "causal":
         assert spec.pooling == "last"
     if spec.pooling == "last":
@@ -135,6 +137,21 @@ def refused_row(name: str, base: Path, folder: Path) -> str:
         ({"dtype": "float16"}, "encoder.yml, dtype: Input should be 'float32', 'bfloat16' or 'float64'"),
         ({"pooling": "max"}, "encoder.yml, pooling: Input should be 'last', 'mean'"),
         ({"attention": "causal", "pooling": "cls"}, "the first token of a causal model has read nothing else"),
+        (
+            {"pooling": "hashed"},
+            "encoder.yml: pooling hashed and attention none belong together, in a row of their own",
+        ),
+        ({"attention": "none"}, "encoder.yml: pooling hashed and attention none belong together"),
+        ({"study": {"pooling": "hashed"}}, "encoder.yml: pooling hashed and attention none belong together"),
+        (
+            {**HASHED, "layers": 1},
+            "adapters, layers, weights_sha256 and study.pooling are a model's; .* hashed has none",
+        ),
+        ({**HASHED, "adapters": ["x"]}, "are a model's; pooling hashed has none"),
+        ({**HASHED, "study": {"pooling": "mean"}}, "are a model's; pooling hashed has none"),
+        ({**HASHED, "dtype": "bfloat16"}, "encoder.yml: hashed tokens are counted; dtype is float32"),
+        ({"layers": 0}, "encoder.yml, layers: Input should be greater than 0"),
+        ({"layers": 3}, r"config.json: the model has 2 layers, but encoder '.*' takes 3; give at most 2"),
         ({"template": "qwn"}, "encoder.yml, template: .*did you mean 'qwen'"),
         ({"study": {"poling": "mean"}}, "encoder.yml, study.poling: Extra inputs are not permitted"),
         ({"study": {"pooling": "max"}}, "encoder.yml, study.pooling: Input should be"),

@@ -6,7 +6,16 @@ import pytest
 from scipy.stats import norm
 
 from ehrbook.errors import InputError
-from ehrbook.evaluate import METRICS, Scores, bootstrap_metrics, draw_weights, group_means, intervals, study_means
+from ehrbook.evaluate import (
+    METRICS,
+    Scores,
+    bootstrap_metrics,
+    draw_weights,
+    group_differences,
+    group_means,
+    intervals,
+    study_means,
+)
 
 GROUPS = {"a": "One", "b": "One", "c": "One", "d": "Two"}
 
@@ -54,6 +63,22 @@ def test_every_draw_is_averaged_by_replicate_then_task_then_group(metric: str) -
             assert row["tasks"] == {"One": 3, "Two": 1, "all groups": 4}[group]
     if metric == "AUROC":
         assert table["draws"].tolist().count(56) == 2  # Two and all groups of (x, 8)
+
+
+def test_a_difference_of_means_is_drawn_with_both_on_the_same_subjects() -> None:
+    scores = some_scores()
+    table = group_differences(scores, GROUPS, "x").set_index(["group", "k"])
+    assert set(table["rival"]) == {"y"}
+    column = METRICS.index("AUROC")
+    own, other = ([float(scores.draws["d", model, -1, 0][draw, column]) for draw in range(61)] for model in ("x", "y"))
+    apart = np.subtract(own, other)
+    row = table.loc[("Two", -1)]
+    expected = [apart[0], *np.percentile(apart[1:], [2.5, 97.5])]
+    assert row[["difference", "lower", "upper"]].tolist() == pytest.approx(expected, abs=1e-7)
+    assert table.loc[("Two", 8), "draws"] == 56
+    means = group_means(scores, GROUPS).set_index(["model", "group", "k"])["value"]
+    whole = means["x", "all groups", 8] - means["y", "all groups", 8]
+    assert table.loc[("all groups", 8), "difference"] == pytest.approx(whole)
 
 
 def judged(random: np.random.Generator, weights: np.ndarray) -> np.ndarray:
