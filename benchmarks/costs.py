@@ -10,6 +10,7 @@ where it counts none, ``--watts`` (the rated power of what computes) times secon
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ from ehrbook.embed.energy import Meter
 
 COSTS = Path(__file__).with_name("costs.csv")
 KEYS = ["encoder", "context", "chunking"]
-COLUMNS = ["profile", "setting", "encoder", "device", "tokens", "seconds", "joules", "joules_are"]
+COLUMNS = ["profile", "setting", "encoder", "device", "machine", "tokens", "seconds", "joules", "joules_are"]
 
 
 def embedding_costs(build: Path, watts: float | None) -> pd.DataFrame:
@@ -41,7 +42,8 @@ def embedding_costs(build: Path, watts: float | None) -> pd.DataFrame:
     measured["joules"] = measured["joules"].where(counted, measured["seconds"] * (watts or float("nan")))
     measured["joules_are"] = [_joules_are(of, watts) for of in measured["joules_of"]]
     rates = measured.groupby(KEYS).agg(
-        read=("tokens", "sum"), spent=("spent", "sum"), joules=("joules", "sum"), joules_are=("joules_are", "first"),
+        read=("tokens", "sum"), spent=("spent", "sum"), joules=("joules", lambda part: part.sum(skipna=False)),
+        joules_are=("joules_are", lambda part: " or ".join(sorted(set(part)))),
         device=("device", "first"),
     )  # fmt: skip
     results = pd.read_csv(build / "public" / "figures" / "operations.csv")
@@ -92,7 +94,13 @@ def baseline_costs(build: Path, watts: float | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(profile: str = "demo", data_folder: str = "", watts: Annotated[float | None, typer.Option()] = None) -> None:
+def main(
+    profile: str = "demo",
+    data_folder: str = "",
+    watts: Annotated[float | None, typer.Option(help="Rated power of what computes.")] = None,
+    machine: Annotated[str, typer.Option(help="What the page calls this machine.")] = platform.processor()
+    or "a machine",
+) -> None:
     """Measure, and replace the rows of the profile."""
     chosen = load_profile(profile, {"data": json.dumps(data_folder)} if data_folder else {})
     build = Path("build") / chosen.name
@@ -101,6 +109,7 @@ def main(profile: str = "demo", data_folder: str = "", watts: Annotated[float | 
         rows.append(baseline_costs(build, watts))
     known = pd.read_csv(COSTS)
     table = pd.concat([known[known["profile"] != profile], *(part.assign(profile=profile) for part in rows)])
+    table.loc[table["profile"] == profile, "machine"] = machine
     table[COLUMNS].to_csv(COSTS, index=False)
 
 

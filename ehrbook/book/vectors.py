@@ -67,7 +67,7 @@ def ablate_profile(profile: Profile, root: Path, names: list[str], workers: Work
         _write_texts(profile, root)
         grid, points = grid_of(profile, build)
         points = [point for point in points if not names or point.ablation in names]
-        plan = plan_grid(grid, points)
+        plan = plan_grid(grid, points, workers=workers)
         if only_plan:
             return say_plan(plan)
         print(say_plan(plan), file=sys.stderr)

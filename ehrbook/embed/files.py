@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +134,12 @@ def _shaping_files(folder: Path, spec: EncoderSpec) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
+    """Return the checksum of a file; weights are large, so it is read again only when it was written anew."""
+    about = path.stat()
+    return _read_sha256(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _read_sha256(path: Path, written: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

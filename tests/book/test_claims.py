@@ -26,7 +26,7 @@ from ehrbook.book.claims.numbers import (
     read_tables,
 )
 from ehrbook.book.claims.verdicts import Claim, Rule, failing, judge_claims, load_claims, verdict
-from ehrbook.book.profile import Profile
+from ehrbook.book.profile import Profile, load_profile
 from ehrbook.embed import load_specs
 from ehrbook.errors import InputError
 from ehrbook.evaluate import ALL, MACRO, load_models
@@ -174,6 +174,7 @@ def test_never_looks_at_each_and_within_at_the_value() -> None:
     never, within = Rule(never="above"), Rule(within=0.01)
     assert verdict([Found(0.1, -0.01, 0.2), Found(-0.1, -0.2, -0.01)], never) == "holds"
     assert verdict([Found(0.1, -0.01, 0.2), Found(0.1, 0.01, 0.2)], never) == "fails"
+    assert verdict([], never) == verdict([Found(0.1, np.nan, np.nan)], never) == "undecided"
     published = Found(0.769, 0.744, 0.794)
     for value, exact, rounded in ((0.779, "holds", "holds"), (0.78, "fails", "holds"), (0.79, "fails", "fails")):
         found = [Found(value, 0.7, 0.8)]
@@ -354,6 +355,28 @@ def test_settings_are_compared_with_the_reference_in_pairs_and_else_with_room(
     assert found.paired == paired
 
 
+def test_settings_that_are_no_reference_are_compared_in_pairs_where_these_were_written(write: Write) -> None:
+    rows = Rows(
+        file="ablations.csv",
+        keys={"ablation": "context", "group": MACRO},
+        value={"context": 8192},
+        less={"context": 4096},
+    )
+    crossed = our_values(rows, write(), GROUPS, "here")[0]
+    pair = {"ablation": "context", "place": 3, "less": 2, "group": MACRO}
+    tables = {
+        **write(),
+        "setting_differences.csv": pd.DataFrame(
+            [{**pair, "difference": -0.003, "lower": -0.01, "upper": 0.004}]
+        ).astype(str),
+    }
+    found = our_values(rows, tables, GROUPS, "here")[0]
+    assert (found.value, found.lower, found.upper, found.paired) == (-0.003, -0.01, 0.004, True)
+    assert not crossed.paired
+    turned = our_values(rows.model_copy(update={"value": rows.less, "less": rows.value}), tables, GROUPS, "here")[0]
+    assert (turned.value, turned.lower, turned.upper) == (0.003, -0.004, 0.01)
+
+
 def test_the_reference_is_the_first_setting_that_was_run(write: Write) -> None:
     later = made_ablations().query("ablation != 'size' or place > 1")
     rows = Rows(file="ablations.csv", keys={"ablation": "size", "group": MACRO}, value=LARGE)
@@ -514,6 +537,14 @@ def test_the_matrix_has_every_item_of_the_paper_and_each_has_its_place() -> None
         code = (ROOT / "chapters" / f"{item.chapter}.ipynb").read_text()
         assert re.search(rf'name=\\"{item.shows}\\"', code), item.name
         assert (item.needs == "nothing") == (item.profile == "demo")
+
+
+def test_every_command_of_the_matrix_is_one_that_the_profile_takes(tmp_path: Path) -> None:
+    for item in (item for item in pages.load_matrix(MATRIX, ROOT) if item.profile):
+        chosen = dict(pair.split("=", 1) for pair in item.set.split())
+        if item.profile == "ehrshot":  # without EHRSHOT's own file of CLMBR
+            chosen |= {"data": str(tmp_path), "models": "[embedding, counts-logistic]"}
+        assert load_profile(item.profile, chosen, ROOT / "profiles").name == item.profile
 
 
 def test_minutes_are_read_where_somebody_measured_them() -> None:

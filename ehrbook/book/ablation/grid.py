@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,7 +29,6 @@ from ehrbook.book.profile import Profile
 from ehrbook.embed import Workers
 from ehrbook.embed.embed import A_DAY
 from ehrbook.embed.energy import Meter
-from ehrbook.embed.files import find_folders
 from ehrbook.embed.spec import Dtype
 from ehrbook.embed.workers import HERE
 from ehrbook.errors import InputError
@@ -130,7 +130,9 @@ def weights_here(grid: Grid, settings: Sequence[Setting]) -> tuple[list[Setting]
     left_out = {}
     for name in dict.fromkeys(setting.encoder for setting in settings):
         try:
-            find_folders(embed.find_spec(name), grid.model_folder)
+            embed.load_encoder(
+                name, grid.model_folder, grid.dtype, grid.paper_faithful
+            )  # opens files, loads no weights
         except InputError as error:
             left_out[name] = str(error)
     return [setting for setting in settings if setting.encoder not in left_out], left_out
@@ -201,8 +203,9 @@ def _clear_texts(grid: Grid, settings: Sequence[Setting], waiting: Sequence[Sett
     needed = {text_folder(grid, setting) for setting in waiting}
     done = {text_folder(grid, setting) for setting in settings} - needed
     for folder in set(grid.folder.glob("texts-*")) - needed:
-        if folder in done or time.time() - folder.stat().st_mtime > A_DAY:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run may have removed it
+            if folder in done or time.time() - folder.stat().st_mtime > A_DAY:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def text_folder(grid: Grid, setting: Setting) -> Path:
@@ -234,8 +237,8 @@ def result_key(grid: Grid, setting: Setting) -> str:
         *(_checksum(data.table_path(grid.build, name)) for name in ("labels", "splits")),
         _model().model_dump(),
         [grid.draws, grid.seed, grid.paper_faithful],
-        [version(name) for name in ("numpy", "scikit-learn")],
-        _code("tasks/*.py", "tasks/*.yml", "evaluate/*.py"),
+        [version(name) for name in ("numpy", "scipy", "scikit-learn")],
+        _code("tasks/*.py", "tasks/*.yml", "embed/*.py", "evaluate/*.py", "book/ablation/grid.py"),
     ]
     return _digest(shape)
 

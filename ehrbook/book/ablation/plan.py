@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from ehrbook.embed.batches import budget_batches
 from ehrbook.embed.embed import asked_by
 from ehrbook.embed.engine import encode_rows
 from ehrbook.embed.tokenizer import Rows, read_texts
+from ehrbook.embed.workers import HERE, Workers
 
 SAMPLE = 100  # prediction times
 COLUMNS = ["ablation", "setting", "texts", "tokens", "new_tokens", "minutes", "gpu_hours", "status"]
@@ -35,13 +37,14 @@ class _Sampled:
     skip: list[int] = field(default_factory=list)
 
 
-def plan_grid(grid: Grid, points: Sequence[Point], sample: int = SAMPLE) -> pd.DataFrame:
+def plan_grid(grid: Grid, points: Sequence[Point], sample: int = SAMPLE, workers: Workers = HERE) -> pd.DataFrame:
     """Say what each setting of the grid would embed, in the order of the points; nothing is written.
 
     Texts are written and tokenized at ``sample`` prediction times and counted up to all; a batch of those without a
-    vector shows how fast an encoder is here. A setting that is judged, and a vector that another setting makes
-    before, cost nothing. Columns: ablation, setting, texts, tokens, new_tokens, minutes, gpu_hours (missing on a
-    processor), status: "judged", "to do", "as above" for a setting that stands there already, or "no weights here".
+    vector shows how fast an encoder is here, where ``workers`` are here. A setting that is judged, and a vector that
+    another setting makes before, cost nothing. Columns: ablation, setting, texts, tokens, new_tokens, minutes,
+    gpu_hours (missing on a processor), status: "judged", "to do", "as above" for a setting that stands there already,
+    or "no weights here".
     """
     settings = list(dict.fromkeys(point.setting for point in points))
     here, _ = weights_here(grid, settings)
@@ -53,13 +56,16 @@ def plan_grid(grid: Grid, points: Sequence[Point], sample: int = SAMPLE) -> pd.D
     planned: set[tuple[str, str]] = set()  # (fingerprint, text) that an earlier setting makes
     rows = {}
     for encoder in dict.fromkeys(setting.encoder for setting in here):
-        found, judged = {}, {}
+        found = {}
         for setting in (one for one in here if one.encoder == encoder):
+            if (result := grid.folder / f"{result_key(grid, setting)}.parquet").exists():
+                rows[setting] = _judged(result, grid.encoder(setting).device)
+                continue
             if setting.text not in written:
                 written[setting.text] = _write(grid, setting, some)
-            judged[setting] = (grid.folder / f"{result_key(grid, setting)}.parquet").exists()
-            found[setting] = _sample(grid, setting, labels, *written[setting.text], planned, judged[setting])
-        speed = _seconds_per_token(grid, found)
+            found[setting] = _sample(grid, setting, labels, *written[setting.text], planned)
+        # Other workers would not share the weights, and a login node may not hold them.
+        speed = _seconds_per_token(grid, found) if workers == HERE else np.nan
         for setting, sampled in found.items():
             new = sum(len(ids) for ids in sampled.rows) * scale
             on_gpu = grid.encoder(setting).device != "cpu"
@@ -69,17 +75,24 @@ def plan_grid(grid: Grid, points: Sequence[Point], sample: int = SAMPLE) -> pd.D
                 "new_tokens": round(new),
                 "minutes": round(new * speed / 60, 1),
                 "gpu_hours": round(new * speed / 3600, 2) if on_gpu else np.nan,
-                "status": "judged" if judged[setting] else "to do",
+                "status": "to do",
             }
         release_encoders()
     said, shown = [], set()
     for point in points:
         row = rows.get(point.setting, {"status": "no weights here"})
         if point.setting in shown:
-            row = {**row, "new_tokens": 0, "minutes": 0.0, "gpu_hours": row["gpu_hours"] * 0, "status": "as above"}
+            row = {**row, "new_tokens": 0, "minutes": 0.0, "gpu_hours": np.nan, "status": "as above"}
         said.append({"ablation": point.ablation, "setting": point.label, **row})
         shown |= {point.setting} & set(rows)
     return pd.DataFrame(said, columns=COLUMNS)
+
+
+def _judged(result: Path, device: str) -> dict[str, object]:
+    """Say what a setting read that is judged: its result tells it exactly."""
+    told = pl.scan_parquet(result).select("texts", "tokens").head(1).collect().row(0, named=True)
+    hours = 0.0 if device != "cpu" else np.nan
+    return {**told, "new_tokens": 0, "minutes": 0.0, "gpu_hours": hours, "status": "judged"}
 
 
 def _write(grid: Grid, setting: Setting, times: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -95,7 +108,6 @@ def _sample(
     texts: pl.DataFrame,
     index: pl.DataFrame,
     planned: set[tuple[str, str]],
-    judged: bool,
 ) -> _Sampled:
     """Tokenize what the labels of the sample ask for, and keep the rows that have no vector yet."""
     encoder, reading = grid.encoder(setting), setting.reading
@@ -111,10 +123,10 @@ def _sample(
         sampled.texts += some.height
         for owner, ids, skip in zip(rows.text, rows.ids, rows.skip, strict=True):
             sampled.tokens += len(ids)
-            if not (judged or names[owner] in there or (fingerprint, names[owner]) in planned):
+            if not (names[owner] in there or (fingerprint, names[owner]) in planned):
                 sampled.rows.append(ids)
                 sampled.skip.append(skip)
-        planned |= {(fingerprint, name) for name in names if not judged}
+        planned |= {(fingerprint, name) for name in names}
     return sampled
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ehrbook.book.ablation.grid import Judged
 from ehrbook.book.ablation.settings import KEYS, Point, as_columns, say_window
+from ehrbook.book.score_tables import coarse
 from ehrbook.embed import find_spec
 from ehrbook.evaluate import ALL, MACRO, load_models
 from ehrbook.evaluate.bootstrap import interval
@@ -50,6 +51,24 @@ def _with_difference(draws: NDArray[np.float64], other: NDArray[np.float64]) -> 
     return dict(zip([*_VALUE, *_DIFFERENCE], map(float, numbers), strict=True))
 
 
+def setting_differences(judged: Judged, points: Sequence[Point]) -> pd.DataFrame:
+    """Return the difference between any two settings of an ablation, draw by draw: one row a pair and group.
+
+    Columns: ablation, place, less (the place of the other, which stands before), group, difference, lower, upper.
+    """
+    rows = []
+    present = [point for point in points if point.setting in judged.draws]
+    for one, other in ((one, other) for one in present for other in present):
+        if one.ablation == other.ablation and one.place > other.place:
+            draws = judged.draws[one.setting].join(
+                judged.draws[other.setting], on=["group", "draw"], suffix="_less", maintain_order="left"
+            )
+            for (group,), part in draws.group_by("group", maintain_order=True):
+                apart = (part["value"] - part["value_less"]).to_numpy()
+                rows.append((one.ablation, one.place, other.place, group, apart[0], *interval(apart[1:])[:2]))
+    return pd.DataFrame(rows, columns=["ablation", "place", "less", "group", "difference", "lower", "upper"])
+
+
 def panel(results: pd.DataFrame, ablation: str) -> pd.DataFrame:
     """Return what a figure draws of an ablation, in the order of its axis: setting, series (the group) and numbers.
 
@@ -59,21 +78,22 @@ def panel(results: pd.DataFrame, ablation: str) -> pd.DataFrame:
     if ablation == "size":
         part = part.sort_values(["parameters", "place"], kind="stable")
     if ablation == "context":
-        part = _series(part).sort_values(["context", "place"], kind="stable")
+        part = _series(part, "context").sort_values(["context", "place"], kind="stable")
         part = part.assign(setting=part["context"].map("{:,}".format))
     if ablation == "window":
-        part = _series(part.assign(window=part["window"].fillna("")))
+        part = _series(part.assign(window=part["window"].fillna("")), "window")
         part = part.sort_values("window", key=lambda column: column.map(_hours), kind="stable")
         part = part.assign(setting=part["window"].map(say_window))
     return part[["setting", "series", *_VALUE, *_DIFFERENCE]].reset_index(drop=True)
 
 
-def _series(part: pd.DataFrame) -> pd.DataFrame:
-    """Name the lines of a figure: groups; of several encoders, or of chunks, the mean of the groups alone."""
+def _series(part: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Name the lines of a figure: groups; where more than the axis varies, or of chunks, the mean of groups alone."""
     chunked = part["chunking"] != "none"
-    several = part["encoder"].nunique() > 1
-    kept = part[(part["series"] == MACRO) | ~(chunked | several)]
-    names = kept["encoder"] if several else kept["series"]
+    drawn = {axis, "chunking", "chunk"}
+    varied = [key for key in KEYS if key not in drawn and part[key].astype(str).nunique() > 1]
+    kept = part[(part["series"] == MACRO) | ~(chunked | bool(varied))]
+    names = kept["series"] if not varied else kept[varied].astype(str).agg(", ".join, axis=1).replace("", "whole past")
     ends = ["" if chunking == "none" else CHUNKS for chunking in kept["chunking"]]
     return kept.assign(series=[f"{name}{end}" for name, end in zip(names, ends, strict=True)])
 
@@ -112,6 +132,17 @@ def published_panel(published: pd.DataFrame, ablation: str) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def shown(results: pd.DataFrame, real: bool) -> pd.DataFrame:
+    """Make what is written of real subjects coarse: two decimals, no draws, and no exact counts of texts and tokens.
+
+    The texts of two settings differ by those of a few subjects, so their exact numbers would count these.
+    """
+    if not real:
+        return results
+    rounded = results["tokens"].map(lambda tokens: float(f"{tokens:.1e}"))
+    return coarse(results.assign(tokens=rounded).drop(columns="texts"), real)
+
+
 def settings_table(results: pd.DataFrame, ablation: str) -> pd.DataFrame:
     """Write an ablation for reading: setting, tokens, mean AUROC, difference to the first, both with intervals."""
     part = results[(results["ablation"] == ablation) & (results["group"] == MACRO)]
@@ -144,9 +175,13 @@ def cost_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_baseline(build: str | Path, models: Sequence[str]) -> tuple[str, float] | None:
-    """Return the title of the best of ``models`` that chapter 4 judged as a baseline with all labels, and its AUROC."""
+    """Return the title and AUROC of the best count baseline of ``models`` that chapter 4 judged with all labels."""
     means = pd.read_csv(Path(build) / "public" / "group_means.csv")
-    baselines = {model.name: model.title for model in load_models(list(models)) if model.kind == "baseline"}
+    baselines = {
+        model.name: model.title
+        for model in load_models(list(models))
+        if model.kind == "baseline" and "counts" in model.features
+    }
     part = means[(means["k"] == ALL) & (means["group"] == MACRO) & means["model"].isin(baselines.keys())]
     if part.empty:
         return None

@@ -55,6 +55,25 @@ def say_published(theirs: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
+def say_setting(theirs: pd.DataFrame, setting: str) -> str:
+    """Say the value of every published series at one setting."""
+    part = theirs[theirs["setting"] == setting]
+    return ", ".join(f"{series} {value:.3f}" for series, value in zip(part["series"], part["value"], strict=True))
+
+
+def say_missed(theirs: pd.DataFrame, but: str) -> str:
+    """Say the largest published loss of a group by what is left out, one setting aside."""
+    left_out = theirs["setting"].str.startswith("without") & (theirs["setting"] != but)
+    return f"{-theirs.loc[left_out, 'difference'].min():.3f}"
+
+
+def say_measured(measured: pd.DataFrame, profile: str) -> str:
+    """Say on what machine costs were measured, or that nobody has."""
+    if measured.empty:
+        return f"of the profile {profile} nobody has measured any yet"
+    return ", ".join(dict.fromkeys(measured["machine"]))
+
+
 def say_left_out(left_out: dict[str, str]) -> str:
     """Name the encoders that were left out."""
     return ", ".join(name.rpartition("/")[2] for name in left_out) or "none"

@@ -16,7 +16,7 @@ from ehrbook.errors import InputError, nearest
 
 Scalar = str | int | float
 Files = Mapping[str, pd.DataFrame]  # a file's name -> its cells as text
-BUILD_TABLES = ("group_means", "group_differences", "all_label_results", "ablations")
+BUILD_TABLES = ("group_means", "group_differences", "all_label_results", "ablations", "setting_differences")
 _VALUE = ("value", "lower", "upper")
 _PAIRED = ("difference", "difference_lower", "difference_upper")
 
@@ -176,7 +176,7 @@ def our_values(rows: Rows, tables: Files, groups: Mapping[str, str], place: str)
         keys = {**rows.keys, **rows.value}
         return [_found(_only(_present(table, keys, rows.file), keys, place), ("difference", "lower", "upper"))]
     if rows.file == "ablations.csv":
-        return [_between_settings(table, rows, place)]
+        return [_between_settings(table, rows, place, tables)]
     if rows.file == "all_label_results.csv" and rows.less:
         return _task_by_task(table, rows)
     chosen = [{**rows.keys, **one} for one in (rows.value, rows.less) if one]
@@ -197,10 +197,11 @@ def _only(found: pd.DataFrame, keys: Mapping[str, object], place: str) -> pd.Ser
     return found.iloc[0]
 
 
-def _between_settings(table: pd.DataFrame, rows: Rows, place: str) -> Found:
+def _between_settings(table: pd.DataFrame, rows: Rows, place: str, tables: Files) -> Found:
     """Read one setting of an ablation less another: the paired difference where one of them is the reference.
 
-    Elsewhere ends are taken crosswise, of the values or of the differences to the reference, whichever is narrower.
+    Of two others it stands in setting_differences.csv. Without that table ends are taken crosswise, of the values or
+    of the differences to the reference, whichever is narrower.
     """
     part = _present(table, rows.keys, rows.file)
     reference = part.iloc[int(part["place"].astype(int).to_numpy().argmin())]  # the first whose weights were there
@@ -211,6 +212,12 @@ def _between_settings(table: pd.DataFrame, rows: Rows, place: str) -> Found:
     if one["place"] == reference["place"]:
         turned = _found(other, _PAIRED)
         return Found(-turned.value, -turned.upper, -turned.lower, said)
+    pairs = tables.get("setting_differences.csv", pd.DataFrame(columns=["ablation"]))
+    later, earlier = (one, other) if int(one["place"]) > int(other["place"]) else (other, one)
+    keys = {"ablation": one["ablation"], "place": later["place"], "less": earlier["place"], "group": one["group"]}
+    if len(pairs) and len(found := pairs[_having(pairs, keys)]) == 1:
+        pair = _found(found.iloc[0], ("difference", "lower", "upper"), said)
+        return pair if later is one else Found(-pair.value, -pair.upper, -pair.lower, said)
     crossed = [less(_found(one, columns), _found(other, columns)) for columns in (_VALUE, _PAIRED)]
     return replace(min(crossed, key=lambda found: found.upper - found.lower), said=said)
 

@@ -12,10 +12,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from ehrbook.book.claims.numbers import Files, Scalar, one_row
-from ehrbook.book.claims.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, build_row, read_named_rows
+from ehrbook.book.claims.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Strict, build_row, read_named_rows
 from ehrbook.errors import InputError, nearest
 
 # How a verdict is drawn: marker, place in the palette, whether it is filled.
@@ -45,8 +45,8 @@ def published_text(row: pd.Series[Any]) -> str:
 def claims_table(judged: pd.DataFrame, about: Sequence[str], real: bool) -> pd.DataFrame:
     """Write the claims ``about`` something for reading: claim, published, ours, holds if, verdict.
 
-    ``judged`` is the table of `ehrbook.book.claims.judge_claims`; what was computed from ``real`` subjects is written
-    with the two decimals that its tables have.
+    ``judged`` is the table of `ehrbook.book.claims.verdicts.judge_claims`; what was computed from ``real`` subjects is
+    written with the two decimals that its tables have.
     """
     part = judged[judged["about"].isin(about)]
     rows: list[dict[str, str]] = [
@@ -160,16 +160,12 @@ def claim_words(judged: pd.DataFrame, control: str = "control-is-a-coin") -> dic
 
 
 def read_judged(path: Path) -> pd.DataFrame:
-    """Read ``claims.csv``, as `ehrbook.book.claims.judge_claims` made it."""
+    """Read ``claims.csv``, as `ehrbook.book.claims.verdicts.judge_claims` made it."""
     text = ("item", "published_said", "known_error", "ours_said", "why")
     return pd.read_csv(path, dtype=dict.fromkeys(text, str)).fillna(dict.fromkeys(text, ""))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Measured(_Strict):
+class Measured(Strict):
     """What was timed, and where its seconds stand."""
 
     what: str
@@ -178,7 +174,7 @@ class Measured(_Strict):
     column: str
 
 
-class Item(_Strict):
+class Item(Strict):
     """A row of ``matrix.yml``; the head of the file says what its fields are."""
 
     name: str
@@ -186,9 +182,10 @@ class Item(_Strict):
     chapter: str = ""
     shows: str = ""
     needs: Needs
+    part: str = ""
     profile: str = ""
     set: str = ""
-    measured: list[Measured] = []
+    measured: tuple[Measured, ...] = ()
 
     @model_validator(mode="after")
     def _has_a_place(self) -> Item:
@@ -227,7 +224,7 @@ def matrix_table(items: Sequence[Item], files: Files, source: str = "matrix.yml"
         {
             "item": item.name,
             "content": item.content,
-            "in this book": f"{item.chapter}, {item.shows}" if item.chapter else "",
+            "in this book": ", ".join(part for part in (item.chapter, item.shows, item.part) if part),
             "needs": item.needs,
             "command": item.command,
             "minutes": "; ".join(_minutes(one, files, f"{source}: {item.name}, measured") for one in item.measured),

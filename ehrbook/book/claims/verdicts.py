@@ -30,11 +30,11 @@ About = Literal["the paper", "what is planted", "the book"]
 Row = TypeVar("Row", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Rule(_Strict):
+class Rule(Strict):
     """When a claim holds: one of the tests that the head of ``claims.yml`` explains."""
 
     direction: Literal["above", "below"] | None = None
@@ -70,7 +70,7 @@ class Rule(_Strict):
         return "never above 0" if self.never else f"published ± {self.within:g}"
 
 
-class Planted(_Strict):
+class Planted(Strict):
     """What is planted in the synthetic cohort with the same direction, and its test."""
 
     effect: str
@@ -79,7 +79,7 @@ class Planted(_Strict):
     test: Rule
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """A row of ``claims.yml``; the head of the file says what its fields are."""
 
     name: str  # the row's
@@ -150,15 +150,17 @@ def verdict(found: Sequence[Found], rule: Rule, published: Found | None = None, 
     'fails'
     """
     if rule.never:
-        return FAILS if any(one.lower > 0 for one in found) else HOLDS
+        known = [one.lower for one in found if np.isfinite(one.lower)]
+        return UNDECIDED if not known else FAILS if max(known) > 0 else HOLDS
     one = found[0]
     if rule.within is not None:
         gap = abs(one.value - published.value) if published else np.inf
         return HOLDS if gap <= rule.within + ROUNDING * real + 1e-9 else FAILS
     low, high = rule.region
-    if low < one.lower and one.upper < high:
+    rest = 1e-9  # of a sum of decimals; an end on the bound decides nothing
+    if low + rest < one.lower and one.upper < high - rest:
         return HOLDS
-    return FAILS if one.lower > high or one.upper < low else UNDECIDED
+    return FAILS if one.lower > high + rest or one.upper < low - rest else UNDECIDED
 
 
 def judge_claims(

@@ -1,8 +1,7 @@
 """What a replication needs to know: the notes of chapter 6 that are run, the study's way beside the right one.
 
 A function takes a small synthetic cohort, or what was made of one, and returns a small table. Texts and vectors are
-in `replication_texts`, what needs no record in `replication_published`; `replication_figures` and `replication_words`
-draw and say it.
+in `texts`, what needs no record in `published`; `figures` and `words` draw and say it.
 """
 
 from __future__ import annotations
