@@ -95,11 +95,10 @@ def baseline_costs(build: Path, watts: float | None) -> pd.DataFrame:
 
 
 def main(
-    profile: str = "demo",
-    data_folder: str = "",
+    profile: Annotated[str, typer.Argument(help="A file of profiles/, without .yml.")] = "demo",
+    data_folder: Annotated[str, typer.Option("--data", help="The data folder, for a profile that needs one.")] = "",
     watts: Annotated[float | None, typer.Option(help="Rated power of what computes.")] = None,
-    machine: Annotated[str, typer.Option(help="What the page calls this machine.")] = platform.processor()
-    or "a machine",
+    machine: Annotated[str, typer.Option(help="What the page calls this machine.")] = platform.machine(),
 ) -> None:
     """Measure, and replace the rows of the profile."""
     chosen = load_profile(profile, {"data": json.dumps(data_folder)} if data_folder else {})
