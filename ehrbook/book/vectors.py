@@ -10,9 +10,10 @@ import polars as pl
 
 from ehrbook.book.ablation.grid import grid_of, run_grid
 from ehrbook.book.ablation.plan import plan_grid, say_plan
+from ehrbook.book.ablation.tables import ablation_results, settings_table, shown
 from ehrbook.book.profile import Profile
 from ehrbook.book.run import build_folder, only_run, run_chapters
-from ehrbook.data import read_table, scan_table
+from ehrbook.data import load_source, read_table, scan_table
 from ehrbook.embed import Encoder, Reading, Workers, embed_labels, load_encoder
 from ehrbook.embed.embed import asked_by, planned
 from ehrbook.embed.engine import describe, estimate_seconds
@@ -72,8 +73,13 @@ def ablate_profile(profile: Profile, root: Path, names: list[str], workers: Work
             return say_plan(plan)
         print(say_plan(plan), file=sys.stderr)
         done = run_grid(grid, points, workers)
-    left = "".join(f"\nleft out: {said}" for said in done.left_out.values())
-    return f"{profile.name}: {len(done.draws)} settings are judged{left}"
+    results = shown(ablation_results(done, points), load_source(profile.source).real)
+    told = [
+        f"\n{name}\n{settings_table(results, name).to_string(index=False)}" for name in results["ablation"].unique()
+    ]
+    left = [f"left out: {said}" for said in done.left_out.values()]
+    count = f"{len(done.draws)} setting{' is' if len(done.draws) == 1 else 's are'} judged"
+    return "\n".join([*told, f"\n{profile.name}: {count}; make book shows them in chapter 5", *left])
 
 
 def _write_texts(profile: Profile, root: Path) -> None:

@@ -150,6 +150,7 @@ def settings_table(results: pd.DataFrame, ablation: str) -> pd.DataFrame:
     rows = [
         {
             "setting": row.setting,
+            "encoder": row.encoder,
             "tokens": f"{row.tokens:,.0f}",
             "AUROC": f"{row.value:.2f} ({row.lower:.2f} to {row.upper:.2f})",
             "difference": ""
@@ -158,7 +159,7 @@ def settings_table(results: pd.DataFrame, ablation: str) -> pd.DataFrame:
         }
         for row in part.itertuples()
     ]
-    return pd.DataFrame(rows, columns=["setting", "tokens", "AUROC", "difference"])
+    return pd.DataFrame(rows, columns=["setting", "encoder", "tokens", "AUROC", "difference"])
 
 
 def cost_table(results: pd.DataFrame) -> pd.DataFrame:

@@ -51,7 +51,8 @@ def say_published(theirs: pd.DataFrame) -> str:
     parts = []
     for name, part in theirs.groupby("series", sort=False):
         best, last = _best(part), part.iloc[-1]
-        parts.append(f"{name} {best['value']:.3f} at {best['setting']} and {last['value']:.3f} at {last['setting']}")
+        said = f"{name} {best['value']:.3f} at {best['setting']}"
+        parts.append(said if best.name == last.name else f"{said} and {last['value']:.3f} at {last['setting']}")
     return ", ".join(parts)
 
 
