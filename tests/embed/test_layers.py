@@ -198,7 +198,7 @@ def test_layers_have_a_fingerprint_of_their_own_and_no_other_has_changed(hashed:
     names = ["minilm", *(f"minilm-{depth}" for depth in DEPTHS), "minilm-instructed", "hashed-words"]
     assert len({load_encoder(name).fingerprint(Reading(512), SAID) for name in names}) == len(names)
     bare = load_encoder("minilm-instructed").fingerprint(Reading(512))
-    assert bare == load_encoder("minilm").fingerprint(Reading(512))  # without an instruction it is MiniLM
+    assert bare == load_encoder("minilm-1").fingerprint(Reading(512))  # without an instruction it is that
     whole = load_encoder("minilm")
     for reading in (Reading(512), Reading(300), Reading(1024, "mean", 256)):
         # What the vectors of earlier stores are named after, written out: it must not change.
@@ -293,7 +293,7 @@ def test_hashed_words_read_an_instruction_where_a_template_has_a_place_for_it(ha
 
 
 def test_the_instruction_stands_before_the_text_of_minilm_instructed(tmp_path: Path) -> None:
-    asking, plain = load_encoder("minilm-instructed"), load_encoder("minilm")
+    asking, plain = load_encoder("minilm-instructed"), load_encoder("minilm-1")
     assert asking.files_sha256 == plain.files_sha256
     texts = frame(TEXTS)
     labels = pl.concat([texts.select("text_sha256", task=pl.lit(task)) for task in ("anemia", "lupus")])
@@ -304,7 +304,7 @@ def test_the_instruction_stands_before_the_text_of_minilm_instructed(tmp_path: P
     filled = [f"{said}\n\n{text}" for said in wording.values() for text in TEXTS]
     expected = encode_batch(read_texts(filled, plain, Reading(128)).ids, plain)
     assert apart(found, expected).max() < 1e-9
-    assert apart(found[: len(TEXTS)], found[len(TEXTS) :]).min() > 0.005
+    assert apart(found[: len(TEXTS)], found[len(TEXTS) :]).min() > 0.001
 
 
 def test_workers_count_hashed_words_as_this_process_does(hashed: Encoder, tmp_path: Path) -> None:
