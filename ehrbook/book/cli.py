@@ -20,6 +20,9 @@ app.add_typer(models, name="models")
 ModelFolder = Annotated[str, typer.Option(help="The folder that holds folders of weights, if not the hub's cache.")]
 ProfileName = Annotated[str, typer.Option(help="A file of profiles/, without .yml.")]
 Data = Annotated[str, typer.Option(help="The data folder, for a profile that needs one.")]
+On = Annotated[str, typer.Option(help="here, ray or slurm.")]
+Count = Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")]
+Slurm = Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a parameter: key=value. Repeatable.")]
 
 
@@ -96,9 +99,9 @@ def embed(
     profile: ProfileName = "demo",
     data: Data = "",
     settings: Settings = None,
-    on: Annotated[str, typer.Option(help="here, ray or slurm.")] = "here",
-    workers: Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")] = 1,
-    slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")] = None,
+    on: On = "here",
+    workers: Count = 1,
+    slurm: Slurm = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be embedded, and stop.")] = False,
 ) -> None:
     """Embed the texts of a profile, on one machine or many; the chapters find the vectors."""
@@ -116,9 +119,9 @@ def ablate(
     profile: ProfileName = "demo",
     data: Data = "",
     settings: Settings = None,
-    on: Annotated[str, typer.Option(help="here, ray or slurm.")] = "here",
-    workers: Annotated[int, typer.Option(help="Processes here, actors of Ray or jobs of SLURM.")] = 1,
-    slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: key=value. Repeatable.")] = None,
+    on: On = "here",
+    workers: Count = 1,
+    slurm: Slurm = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say texts, tokens and minutes, and stop.")] = False,
 ) -> None:
     """Embed and judge the settings of a profile's ablations; chapter 5 finds the results."""

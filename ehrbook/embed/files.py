@@ -112,7 +112,7 @@ def hash_files(folders: list[Path], spec: EncoderSpec) -> str:
     """
     files = [path for folder in folders for path in _shaping_files(folder, spec)]
     with ThreadPoolExecutor() as threads:
-        sums = dict(zip(files, threads.map(_sha256, files), strict=True))
+        sums = dict(zip(files, threads.map(file_sha256, files), strict=True))
     if spec.weights_sha256:
         weights = folders[0] / "model.safetensors"
         found = sums.get(weights, "no file")
@@ -133,8 +133,8 @@ def _shaping_files(folder: Path, spec: EncoderSpec) -> list[Path]:
     return [*weights, *(folder / name for name in SHAPING if (folder / name).is_file())]
 
 
-def _sha256(path: Path) -> str:
-    """Return the checksum of a file; weights are large, so it is read again only when it was written anew."""
+def file_sha256(path: Path) -> str:
+    """Return the checksum of a file; large ones are read again only when they were written anew."""
     about = path.stat()
     return _read_sha256(path, about.st_mtime_ns, about.st_size)
 

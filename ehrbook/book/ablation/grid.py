@@ -29,6 +29,7 @@ from ehrbook.book.profile import Profile
 from ehrbook.embed import Workers
 from ehrbook.embed.embed import A_DAY
 from ehrbook.embed.energy import Meter
+from ehrbook.embed.files import file_sha256
 from ehrbook.embed.spec import Dtype
 from ehrbook.embed.workers import HERE
 from ehrbook.errors import InputError
@@ -217,8 +218,8 @@ def _text_key(grid: Grid, setting: Setting) -> str:
     """Name all that shapes the texts of a setting: records, codes, labels' times, form, content, and the code."""
     own_form = form_file(setting.serialization)
     shape = [
-        *(_checksum(data.table_path(grid.build, name)) for name in ("records", "codes", "labels")),
-        _checksum(own_form) if own_form else "",
+        *(file_sha256(data.table_path(grid.build, name)) for name in ("records", "codes", "labels")),
+        file_sha256(own_form) if own_form else "",
         [*setting.text, grid.undescribed, grid.paper_faithful, grid.text_limit],
         _code("data/**/*.py", "serialize/*.py", "serialize/measurements.yml", "serialize/units.yml"),
     ]
@@ -234,7 +235,7 @@ def result_key(grid: Grid, setting: Setting) -> str:
         _text_key(grid, setting),
         [encoder.fingerprint(setting.reading, instruction) for instruction in said],
         sorted(wording.items()) if len(said) > 1 else "",
-        *(_checksum(data.table_path(grid.build, name)) for name in ("labels", "splits")),
+        *(file_sha256(data.table_path(grid.build, name)) for name in ("labels", "splits")),
         _model().model_dump(),
         [grid.draws, grid.seed, grid.paper_faithful],
         [version(name) for name in ("numpy", "scipy", "scikit-learn")],
@@ -283,15 +284,3 @@ def _code(*patterns: str) -> str:
     root = Path(ehrbook.__file__).parent
     files = [path for pattern in patterns for path in sorted(root.glob(pattern))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    """Return the checksum of a file, read again only when it was written anew."""
-    about = path.stat()
-    return _read_checksum(path, about.st_mtime_ns, about.st_size)
-
-
-@cache
-def _read_checksum(path: Path, written: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
