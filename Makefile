@@ -7,11 +7,11 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 OPTIONS := --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
 
-.PHONY: help book claims test serve bench clean
+.PHONY: help book claims student teacher pdf test serve bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 book: .venv/installed  ## run the chapters that need it and render the pages (PROFILE=demo DATA=<folder> SET="key=value")
 	@$(BIN)/ehrbook book $(OPTIONS)
@@ -19,7 +19,17 @@ book: .venv/installed  ## run the chapters that need it and render the pages (PR
 claims: .venv/installed  ## hold the claims of the book against a build; fails if one of them does (PROFILE=demo)
 	@$(BIN)/ehrbook claims $(OPTIONS)
 
-test: .venv/tested  ## install what the tests need, check style and types, run every test
+student: .venv/installed  ## write the student edition, without solutions: build/student and build/student.zip
+	@$(BIN)/ehrbook student
+
+teacher: book  ## write build/teacher.zip: solutions, schedules, goals, questions, slides (PROFILE=demo)
+	@$(BIN)/ehrbook teacher --profile "$(PROFILE)"
+
+pdf: book  ## print the pages as build/<profile>/book.pdf; needs Chromium or Chrome (PROFILE=demo)
+	@$(BIN)/ehrbook pdf --profile "$(PROFILE)"
+
+test: .venv/tested  ## install what the tests need, check spelling, style and types, run every test
+	@$(BIN)/codespell
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -33,11 +33,15 @@ class Chapter:
         return self.path.stem
 
 
+def pages_in_toc(root: Path) -> list[str]:
+    """List the pages of the book in the order of ``_toc.yml``, without their endings, the landing page first."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text())
+    return [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]
+
+
 def chapters_in_toc(root: Path) -> list[Path]:
     """List the notebooks under ``chapters/`` in the order of ``_toc.yml``."""
-    contents = yaml.safe_load((root / "_toc.yml").read_text())
-    files = [entry["file"] for entry in contents["chapters"]]
-    return [root / f"{file}.ipynb" for file in files if file.startswith("chapters/")]
+    return [root / f"{page}.ipynb" for page in pages_in_toc(root) if page.startswith("chapters/")]
 
 
 def read_chapter(path: Path) -> Chapter:

@@ -12,6 +12,7 @@ from ehrbook.book.summaries import cohort_table
 from ehrbook.book.suppression import HIDDEN, is_small, shown_count
 from ehrbook.data import Cohort, coverage, describe_cohort, described_share, load_cohort, load_source
 from ehrbook.data.ehrshot import ASSETS, describe_layout
+from ehrbook.data.meds_folder import read_meds_labels
 from ehrbook.data.omop_files import find_tables
 from ehrbook.data.source import SOURCES
 from ehrbook.data.synthetic.generate import SYNTHETIC_NAME
@@ -41,12 +42,19 @@ def guess_source(folder: Path) -> str:
         return "synthetic"
     names = sorted(path.stem for path in SOURCES.glob("*.yml"))
     shares = {name: fits(folder, load_source(name)) for name in names if load_source(name).format != "omop"}
-    best = max(shares, key=lambda name: (shares[name], name == "ehrshot"))
+    # The codes of EHRSHOT are those of any OMOP hospital in MEDS; the benchmark's labels tell them apart.
+    alike = "ehrshot" if _has_benchmark_labels(folder) else "meds"
+    best = max(shares, key=lambda name: (shares[name], name == alike))
     if shares[best] < 0.5:  # of the distinct codes
         raise InputError(
             f"{folder} is MEDS, but its codes are of no known source: give --source, one of {', '.join(names)}"
         )
     return best
+
+
+def _has_benchmark_labels(folder: Path) -> bool:
+    labels = read_meds_labels(folder)
+    return labels is not None and not {task.ehrshot for task in load_tasks().values()}.isdisjoint(labels["task"])
 
 
 def check(folder: Path, source: str | None = None) -> str:

@@ -95,6 +95,50 @@ def claims(profile: ProfileName = "demo", data: Data = "", settings: Settings = 
 
 
 @app.command()
+def pdf(profile: ProfileName = "demo") -> None:
+    """Print the rendered pages of a profile as one PDF, by the Chromium or Chrome of this machine."""
+    from ehrbook.book.pdf import write_pdf
+    from ehrbook.book.run import only_run
+
+    html = _rendered(profile)
+    with only_run(html.parent):
+        print(write_pdf(html, Path("_toc.yml"), html.parent / "book.pdf"))
+
+
+@app.command()
+def student() -> None:
+    """Write the student edition, a book without solutions, as build/student and build/student.zip."""
+    from ehrbook.book.editions.student import write_student
+
+    print(write_student(Path.cwd()))
+
+
+@app.command()
+def teacher(profile: ProfileName = "demo") -> None:
+    """Write build/teacher.zip: solutions, schedules, learning goals, questions for discussion, slides."""
+    from ehrbook.book.editions.teacher import write_teacher
+    from ehrbook.book.profile import load_profile
+
+    print(write_teacher(load_profile(profile), Path.cwd()))
+
+
+@app.command()
+def launch(folder: Path) -> None:
+    """Write the chapters that Colab and Binder open into FOLDER: the content of the branch "launch"."""
+    from ehrbook.book.editions.launch import write_launch
+
+    print(write_launch(Path.cwd(), folder))
+
+
+def _rendered(profile: str) -> Path:
+    """Return the folder of a profile's pages; raise `InputError` where there are none."""
+    html = Path("build") / profile / "html"
+    if not (html / "index.html").exists():
+        raise InputError(f"{html} holds no pages: make book PROFILE={profile} first")
+    return html
+
+
+@app.command()
 def embed(
     profile: ProfileName = "demo",
     data: Data = "",
@@ -141,9 +185,7 @@ def serve(
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    html = Path("build") / profile / "html"
-    if not (html / "index.html").exists():
-        raise InputError(f"{html} holds no pages: make book PROFILE={profile} first")
+    html = _rendered(profile)
     handler = partial(SimpleHTTPRequestHandler, directory=str(html))
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -217,3 +259,7 @@ def main() -> None:
 def _say(error: Exception, code: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    main()

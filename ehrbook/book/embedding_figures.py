@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from ehrbook.book.figures import PALETTE
 from ehrbook.book.published import ALL_GROUPS
 from ehrbook.embed import TOKEN_BUDGET, Encoder, EncoderSpec, Reading, encode_batch, read_texts, tokenize
 from ehrbook.embed.engine import encode_rows, join_chunks
@@ -69,17 +70,20 @@ def reach(tokens: int = 7) -> pd.DataFrame:
 
 
 def plot_reach(table: pd.DataFrame) -> Figure:
-    """Draw `reach`: a square for each pair of tokens, dark where exchanging one moves the other."""
+    """Draw `reach`: a square for each pair of tokens, dark and "yes" where exchanging one moves the other."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(7, 3.4), sharey=True)
     for axes, (attention, part) in zip(panels, table.groupby("attention", sort=False), strict=True):
         grid = part.pivot(index="token", columns="exchanged", values="moves").astype(float)
-        sns.heatmap(grid, ax=axes, cbar=False, square=True, linewidths=1, cmap="Blues", vmin=0, vmax=1.2)
-        axes.set(title=attention, xlabel="token that is exchanged", ylabel="token whose state moves")
+        said = np.where(grid > 0, "yes", "no")
+        colours = {"cmap": "Blues", "vmin": 0, "vmax": 1.2, "cbar": False, "linewidths": 1}
+        sns.heatmap(grid, ax=axes, annot=said, fmt="", square=True, annot_kws={"size": 8}, **colours)
+        axes.set(title=attention, xlabel="", ylabel="token whose state moves")
         axes.set_xticklabels(range(1, len(grid) + 1))
         axes.set_yticklabels(range(1, len(grid) + 1), rotation=0)
     panels[1].set_ylabel("")
+    figure.supxlabel("token that is exchanged", fontsize=10)
     return figure
 
 
@@ -110,7 +114,7 @@ def plot_pooling(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 2.6))
     labels = np.where(grid > 0, grid.map(lambda weight: f"{weight:.2f}".lstrip("0")), "")
     sns.heatmap(grid, ax=axes, annot=labels, fmt="", cbar=False, cmap="Blues", vmin=0, vmax=1, linewidths=1)
-    axes.set(xlabel="", ylabel="")
+    axes.set(xlabel="token: of the question, of the text, of the padding", ylabel="")
     axes.set_yticklabels([name.get_text().replace("_", " ") for name in axes.get_yticklabels()], rotation=0)
     return figure
 
@@ -185,7 +189,7 @@ def plot_stages(stages: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 0.4 * len(stages) + 0.9))
-    sns.barplot(stages, x="share", y="stage", ax=axes, color=sns.color_palette()[0])
+    sns.barplot(stages, x="share", y="stage", ax=axes, color=PALETTE["blue"], saturation=1)
     axes.set(xlim=(0, 1), xlabel="share of the CPU seconds", ylabel="")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
     for place, share in enumerate(stages["share"]):

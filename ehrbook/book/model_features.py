@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from ehrbook import data, embed, evaluate
+from ehrbook.errors import InputError
 from ehrbook.evaluate import Features, Model
 from ehrbook.serialize import Content
 
@@ -64,11 +65,20 @@ def make_features(
 
 
 def _probabilities(oracle: pl.DataFrame) -> Features:
-    """Look up the probability that each label was drawn from, (n, 1); a label without one is an error of the table."""
+    """Look up the probability that each label was drawn from, (n, 1).
+
+    Raises `InputError` for a task that the generator did not draw, such as one of a reader's own.
+    """
     keys = ["subject_id", "prediction_time", "task"]
     known = oracle.unique(keys, keep="first")
 
     def column(part: pl.DataFrame) -> evaluate.Matrix:
-        return part.join(known, on=keys, how="left", maintain_order="left").select("probability").to_numpy()
+        found = part.join(known, on=keys, how="left", maintain_order="left")["probability"]
+        if found.null_count():
+            raise InputError(
+                f"model 'oracle': labels of task '{part['task'][0]}' were drawn from no known probability; leave the "
+                "oracle out of the profile's models (see the card of the synthetic cohort)"
+            )
+        return found.to_numpy()[:, None]
 
     return column

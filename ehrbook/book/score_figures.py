@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from ehrbook.book.plots import MARKERS
+from ehrbook.book.figures import DASHES, PALETTE, SMALL, heat_of_differences, legend_above, series_style
 from ehrbook.evaluate import ALL, MACRO
-
-LINES = ("-", "--", "-.", ":")
 
 
 def plot_few_shot(means: pd.DataFrame, results: pd.DataFrame, groups: dict[str, str], titles: dict[str, str]) -> Figure:
@@ -37,10 +35,10 @@ def plot_few_shot(means: pd.DataFrame, results: pd.DataFrame, groups: dict[str, 
         axes.axhline(0.5, color="0.5", linestyle=":", linewidth=1)
         axes.set(title=name, xlabel="shots per class", ylabel="AUROC", xscale="log")
         axes.set_xticks([*shots, everything], [*map(str, shots), "all"])
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=SMALL)
         axes.xaxis.set_minor_locator(NullLocator())
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    panels.flat[len(names)].legend(handles, labels, frameon=False, loc="center")
+    panels.flat[len(names)].legend(handles, labels, loc="center", handlelength=4)
     return figure
 
 
@@ -59,19 +57,15 @@ def _few_shot_panel(
     for place, (model, title) in enumerate(titles.items()):
         part = means[means["model"] == model].assign(x=lambda table: table["k"].where(table["k"] > 0, everything))
         part = part.sort_values("x")
-        colour = sns.color_palette()[place % 10]
+        style = series_style(place)
+        colour = style["color"]
         if len(part) == 1:
             axes.axhline(part["value"].iloc[0], color="0.2", linestyle="--", linewidth=1.2, label=title)
             continue
         dots = runs[runs["model"] == model]
         axes.plot(dots["k"], dots["value"], ".", color=colour, alpha=0.35, markersize=3)
         axes.fill_between(part["x"].astype(float), part["lower"], part["upper"], color=colour, alpha=0.08, linewidth=0)
-        style: dict[str, Any] = {
-            "marker": MARKERS[place % len(MARKERS)],
-            "linestyle": LINES[place % len(LINES)],
-            "markersize": 5,
-        }
-        axes.plot(part["x"], part["value"], color=colour, linewidth=1.6, label=title, **style)
+        axes.plot(part["x"], part["value"], linewidth=1.6, markersize=6, label=title, **style)
 
 
 def plot_intervals(table: pd.DataFrame) -> Figure:
@@ -87,16 +81,23 @@ def plot_intervals(table: pd.DataFrame) -> Figure:
         part = table[table["model_title"] == model]
         height = [titles.index(title) + (place - (len(models) - 1) / 2) * step for title in part["title"]]
         spread = np.vstack([part["value"] - part["lower"], part["upper"] - part["value"]]).clip(min=0)
-        style: dict[str, Any] = {"fmt": MARKERS[place % len(MARKERS)], "markersize": 4, "capsize": 2, "linewidth": 1}
+        style = series_style(place) | {"linestyle": "none", "markersize": 5, "capsize": 2, "elinewidth": 1}
         axes.errorbar(part["value"], height, xerr=spread, label=model, **style)
     oracle = table[table["model_title"] == "Oracle"]
     if len(oracle):
         height = [titles.index(title) for title in oracle["title"]]
-        axes.plot(oracle["value"], height, "|", markersize=24, color="0.2", markeredgewidth=2, label="Oracle")
+        axes.plot(oracle["value"], height, "|", markersize=24, color="0.2", markeredgewidth=2)
+        axes.plot([], [], "|", markersize=9, color="0.2", markeredgewidth=2, label="Oracle")
     axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
     axes.set(yticks=range(len(titles)), yticklabels=titles, xlabel="AUROC with 95 % interval over subjects")
     axes.set_ylim(len(titles) - 0.5, -0.5)
-    axes.legend(title="", frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda place: [*models, "Oracle"].index(labels[place]))
+    named: dict[str, Any] = {
+        "handles": [handles[place] for place in order],
+        "labels": [labels[place] for place in order],
+    }
+    legend_above(axes, bbox_to_anchor=(0.4, 1), **named)
     return figure
 
 
@@ -117,18 +118,9 @@ def plot_verdicts(compared: pd.DataFrame, tasks: dict[str, str], models: dict[st
     wide, notes = wide.loc[names, columns], notes.loc[names, columns]
     figure, axes = plt.subplots(figsize=(2.4 + 1.05 * len(columns), 0.36 * len(names) + 2))
     most = max(0.05, float(np.nanmax(np.abs(wide.to_numpy()))))
-    heat: dict[str, Any] = {
-        "cmap": "RdBu",
-        "center": 0,
-        "vmin": -most,
-        "vmax": most,
-        "cbar": False,
-        "linewidths": 0.5,
-        "annot_kws": {"size": 8},
-    }
-    sns.heatmap(wide, annot=notes, fmt="", ax=axes, **heat)
+    sns.heatmap(wide, annot=notes, ax=axes, **heat_of_differences(most))
     axes.set(xlabel="", ylabel="", yticklabels=[tasks[name] for name in names])
-    axes.set_xticklabels(columns, rotation=60, ha="right", rotation_mode="anchor", size=8)
+    axes.set_xticklabels(columns, rotation=60, ha="right", rotation_mode="anchor", size=SMALL)
     return figure
 
 
@@ -146,11 +138,11 @@ def plot_calibration(curves: pd.DataFrame) -> Figure:
         return _nothing()
     names = list(dict.fromkeys(curves["probabilities"]))
     figure, panels = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.9), sharey=True, squeeze=False)
-    for place, (axes, name) in enumerate(zip(panels.flat, names, strict=True)):
+    for axes, name in zip(panels.flat, names, strict=True):
         part = curves[curves["probabilities"] == name]
         axes.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1)
-        axes.fill_between(part["predicted"], part["lower"], part["upper"], color=sns.color_palette()[place], alpha=0.25)
-        axes.plot(part["predicted"], part["observed"], color=sns.color_palette()[place])
+        axes.fill_between(part["predicted"], part["lower"], part["upper"], color=PALETTE["blue"], alpha=0.2)
+        axes.plot(part["predicted"], part["observed"], color=PALETTE["blue"])
         axes.set(title=name, xlabel="predicted probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
     return figure
 
@@ -160,15 +152,16 @@ def plot_decision(curve: pd.DataFrame) -> Figure:
     if curve.empty:
         return _nothing()
     figure, axes = plt.subplots(figsize=(6.4, 3.8))
-    for place, (name, part) in enumerate(curve.groupby("strategy", sort=False)):
-        colour = sns.color_palette()[place]
-        axes.plot(part["threshold"], part["net_benefit"], LINES[place], color=colour, label=str(name))
+    for (name, part), dash, colour in zip(
+        curve.groupby("strategy", sort=False), DASHES, PALETTE.values(), strict=False
+    ):
+        axes.plot(part["threshold"], part["net_benefit"], linestyle=dash, color=colour, label=str(name))
         if name == "model":
             axes.fill_between(part["threshold"], part["lower"], part["upper"], color=colour, alpha=0.2)
     highest = float(np.nanmax(curve.loc[curve["strategy"] != "treat all", ["net_benefit", "upper"]].to_numpy()))
     axes.set(xlabel="threshold probability", ylabel="net benefit", ylim=(-0.1 * highest - 0.01, 1.1 * highest + 0.01))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-    axes.legend(title="", frameon=False)
+    legend_above(axes, 3)
     return figure
 
 
@@ -184,7 +177,7 @@ def plot_subgroups(table: pd.DataFrame) -> Figure:
     spread = np.vstack([part["auroc"] - part["lower"], part["upper"] - part["auroc"]]).clip(min=0)
     axes.errorbar(part["auroc"], height[shown], xerr=spread, fmt="o", capsize=3)
     for row in height[~shown]:
-        said: dict[str, Any] = {"va": "center", "size": 8, "color": "0.35", "transform": axes.get_yaxis_transform()}
+        said: dict[str, Any] = {"va": "center", "size": SMALL, "color": "0.35", "transform": axes.get_yaxis_transform()}
         axes.text(0.02, row, table["status"].iloc[row], **said)
     axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
     axes.set(yticks=height, yticklabels=names, xlabel="AUROC with 95 % interval over subjects")

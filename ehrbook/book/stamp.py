@@ -148,7 +148,9 @@ def helper_files(code: list[str], root: Path) -> list[Path]:
     folders = {path.parent for path in seen.values()}
     stations = folders - {root / "ehrbook"}
     beside = {file for folder in stations for kind in ("*.yml", "*/*.yml") for file in folder.glob(kind)}
-    return sorted({*seen.values(), *beside})
+    # A data file with a module of its name belongs to that module, others to the whole folder.
+    own = {file for file in beside if (module := file.with_suffix(".py")).exists() and module not in seen.values()}
+    return sorted({*seen.values(), *(beside - own)})
 
 
 def _beside(chapter: Chapter) -> list[Path]:

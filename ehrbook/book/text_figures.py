@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from ehrbook.book.figures import PALETTE, SMALL, series_style
 from ehrbook.book.suppression import HIDDEN, WITHHELD, is_small
 from ehrbook.serialize import truncation
 
@@ -58,7 +58,7 @@ def plot_lengths(table: pd.DataFrame, contexts: Sequence[int]) -> Figure:
 
     figure, axes = plt.subplots(figsize=(7, 0.3 * len(table) + 1.2))
     axes.hlines(table["form"], table["lower_quartile"], table["upper_quartile"], linewidth=6, color="0.75")
-    axes.plot(table["median"], table["form"], "o", color=sns.color_palette()[0])
+    axes.plot(table["median"], table["form"], "o", color=PALETTE["blue"])
     for context in contexts:
         axes.axvline(context, color="0.3", linestyle=":", linewidth=1)
     axes.set(xscale="log", xlabel="tokens in the text (log scale)", ylabel="")
@@ -96,21 +96,20 @@ def plot_truncation(table: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
 
     kinds, forms = list(dict.fromkeys(table["what"])), list(dict.fromkeys(table["form"]))
-    colours = dict(zip(forms, sns.color_palette(), strict=False))
     figure, panels = plt.subplots(1, len(kinds), figsize=(9, 3.3), sharey=True, squeeze=False)
     for axes, kind in zip(panels.flat, kinds, strict=True):
-        style = {"hue": "form", "style": "form", "hue_order": forms, "style_order": forms, "palette": colours}
-        part = table[table["what"] == kind]
-        sns.lineplot(part, x="context", y="share", markers=True, ax=axes, legend=kind == kinds[0], **style)
-        axes.set(xscale="log", ylim=(-0.03, 1.03), title=kind, xlabel="context (tokens)", ylabel="share that is read")
+        part = table[table["what"] == kind].sort_values("context")
+        for place, form in enumerate(forms):  # in every panel, so that the legend has all of them
+            line = part[part["form"] == form]
+            axes.plot(line["context"], line["share"], label=form, markersize=6, **series_style(place))
+        axes.set(xscale="log", ylim=(-0.03, 1.03), title=kind, xlabel="context (tokens)")
         axes.xaxis.set_major_locator(FixedLocator(sorted(table["context"].unique())))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:.0f}"))
         axes.tick_params(axis="x", labelsize=9, rotation=45)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-    handles, names = panels[0, 0].get_legend_handles_labels()
-    panels[0, 0].get_legend().remove()
-    panels[0, -1].legend(handles, names, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    panels[0, 0].set_ylabel("share that is read")
+    panels[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=4)
     return figure
 
 
@@ -137,7 +136,7 @@ def plot_published_forms(published: pd.DataFrame) -> Figure:
         axes.errorbar(part["value"], part["serialization"], xerr=spread, fmt="o", capsize=2, markersize=5)
         axes.axvline(part["value"].iloc[0], color="0.3", linestyle=":")
         axes.set_title(group, fontsize=9)
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].invert_yaxis()
     figure.supxlabel("AUROC", fontsize=10)
@@ -169,11 +168,13 @@ def plot_leak(heard: pd.DataFrame) -> Figure:
 
     known = heard.dropna(subset=["auroc"])
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(heard) + 1.1))
-    colours = [sns.color_palette()[3 if alarm else 0] for alarm in known["alarm"]]
+    colours = [PALETTE["vermilion" if alarm else "blue"] for alarm in known["alarm"]]
     bars = axes.barh(known["form"], known["auroc"] - 0.5, left=0.5, color=colours)
-    for bar, alarm in zip(bars, known["alarm"], strict=True):
+    for bar, auroc, alarm in zip(bars, known["auroc"], known["alarm"], strict=True):
         bar.set_hatch("//" if alarm else "")
         bar.set_edgecolor("white")
+        end, middle = f"{auroc:.2f}" + ", alarm" * bool(alarm), bar.get_y() + bar.get_height() / 2
+        axes.annotate(end, (1.02, middle), xycoords=("axes fraction", "data"), va="center")
     for oracle in known["oracle_auroc"].dropna().unique():
         axes.axvline(oracle, color="0.2", linestyle="--")
         axes.annotate(

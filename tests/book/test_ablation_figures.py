@@ -88,6 +88,10 @@ def test_curves_go_through_the_values_and_their_intervals() -> None:
     assert {line.get_label() for line in axes.get_lines()} >= set(GROUPS)
 
 
+# Values of three groups, and how far each is from the first setting.
+CHANGED = ((("0.70", "0.80", "0.75"), "+0.10*"), (("0.58", "0.68", "0.63"), "-0.02"))
+
+
 def test_a_star_marks_a_difference_whose_interval_leaves_zero_out() -> None:
     results = results_of([0.6, 0.7, 0.58], instructions=[{"instructions": ["task", "generic", "empty"]}])
     unsure = results["setting"] == "empty"
@@ -96,7 +100,8 @@ def test_a_star_marks_a_difference_whose_interval_leaves_zero_out() -> None:
     notes = [note.get_text() for note in axes.texts]
     shown = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
     assert shown == [*GROUPS, MACRO]
-    assert notes == ["0.60", "0.70", "0.65", "0.70*", "0.80*", "0.75*", "0.58", "0.68", "0.63"]
+    generic, empty = ([f"{value}\n{change}" for value in values] for values, change in CHANGED)
+    assert notes == ["0.60", "0.70", "0.65", *generic, *empty]
 
 
 def test_groups_are_in_the_order_of_the_tasks() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from ehrbook.book.check import check, guess_source
-from ehrbook.data import assign_splits, load_cohort, write_cohort
+from ehrbook.data import assign_splits, load_cohort, load_source, write_cohort
 from ehrbook.errors import InputError
 from ehrbook.tasks import load_tasks, make_labels
 from tests.conftest import ROOT
@@ -35,6 +35,18 @@ def test_a_synthetic_folder(synthetic: Path) -> None:
     rows = {line.split()[0]: line.split() for line in page.splitlines() if line}
     assert set(load_tasks()) <= set(rows)
     assert int(rows["anemia"][1].replace(",", "")) > int(rows["anemia"][2].replace(",", "")) > 0
+
+
+def test_a_meds_folder_with_omop_codes_is_ehrshot_only_with_its_labels(synthetic: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hospital"
+    shutil.copytree(synthetic, folder)
+    (folder / "metadata" / "dataset.json").unlink()
+    shutil.rmtree(folder / "labels")
+    assert guess_source(folder) == "meds"
+    assert load_source("meds").real
+    labels = synthetic / "labels"
+    shutil.copytree(next(path for path in labels.iterdir()), folder / "labels" / "guo_los")
+    assert guess_source(folder) == "ehrshot"
 
 
 def test_ehrshot_files_hide_small_counts(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ehrbook.book.claims.numbers import (
 )
 from ehrbook.book.claims.verdicts import Claim, Rule, failing, judge_claims, load_claims, verdict
 from ehrbook.book.profile import Profile, load_profile
+from ehrbook.book.published import find_row, load_published
 from ehrbook.embed import load_specs
 from ehrbook.errors import InputError
 from ehrbook.evaluate import ALL, MACRO, load_models
@@ -520,10 +521,53 @@ def test_the_prose_counts_verdicts(write: Write) -> None:
     about = [claim.about == "the paper" for claim in ROWS]
     assert (said["paper-claims"], said["paper-not-judged"], said["paper-holds"]) == (str(sum(about)),) * 2 + ("0",)
     assert said["own-holds"] == said["own-claims"] == str(len(ROWS) - sum(about))
-    assert (said["coin-half"], said["coin-factor"]) == ("0.04", "1.0")
+    assert (said["coin-half"], said["coin-factor"], said["coin-margin"]) == ("0.04", "1.0", "0.05")
     wide = made_tables()["all_label_results"].assign(lower=0.4, upper=0.6)
     assert pages.claim_words(judged(write(all_label_results=wide), **DEMO))["coin-factor"] == "4.0"
     assert pages.claim_words(judged(write(all_label_results=None)))["coin-half"] == "an unknown length"
+
+
+# The landing page
+
+
+def test_the_landing_page_says_what_is_published() -> None:
+    said = pages.landing_words(FILES)
+    names = {"embedding": "Qwen3-Emb-8B", "clmbr": "CLMBR-T-Base", "counts": "Count-based + GBM"}
+    names["combined"] = "Qwen3-Emb-8B + CLMBR-T-Base"
+    keys = {"cohort": "EHRSHOT", "group": "all groups"}
+    for short, model in names.items():
+        row = find_row(ROOT / "published" / "all-examples.csv", **keys, model=model)
+        assert said[f"landing-{short}"] == f"{row['value']:.3f} ({row['lower']:.3f} to {row['upper']:.3f})"
+    few = load_published(ROOT / "published" / "few-shot.csv")
+    fewest = few.loc[few["k"] > 0, "k"].min()
+    assert said["landing-few"] == str(fewest)
+    for short in ("embedding", "clmbr", "counts"):
+        row = find_row(ROOT / "published" / "few-shot.csv", **keys, model=names[short], k=int(fewest))
+        assert float(said[f"landing-few-{short}"]) == row["value"]
+    for short in ("embedding", "clmbr"):
+        row = find_row(ROOT / "published" / "runtimes.csv", cohort="EHRSHOT", model=names[short])
+        hours, minutes = re.fullmatch(r"(?:(\d+) h )?(\d+) min", said[f"landing-time-{short}"]).groups(default="0")
+        assert abs((60 * int(hours) + int(minutes)) * 60 - row["seconds"]) <= 30
+    assert said["landing-combined-name"] == "Qwen3-Embedding-8B and CLMBR-T-Base side by side"
+
+
+def test_the_strongest_of_several_baselines_and_combinations_is_said() -> None:
+    examples = FILES["all-examples.csv"]
+    counts = examples[(examples["model"] == "Count-based + GBM") & (examples["cohort"] == "EHRSHOT")]
+    other = counts.assign(model="Count-based + LR", value="0.778")
+    lone = examples[~examples["model"].str.contains("CLMBR-T-Base$") | (examples["model"] == "CLMBR-T-Base")]
+    few = FILES["few-shot.csv"]
+    few = pd.concat([few, few[few["model"] == "Count-based + GBM"].assign(model="Count-based + LR", value="0.6")])
+    said = pages.landing_words(FILES | {"all-examples.csv": pd.concat([lone, other]), "few-shot.csv": few})
+    assert (said["landing-counts-name"], said["landing-few-counts"]) == ("Count-based + LR", "0.6")
+    assert said["landing-counts"].startswith("0.778 (")
+    assert "landing-combined" not in said
+    with pytest.raises(InputError, match=r"landing page: no row has model 'Qwen3-Emb-80B'; did you mean"):
+        pages.landing_words(FILES, embedding="Qwen3-Emb-80B")
+
+
+def test_every_number_of_the_landing_page_is_glued_by_the_chapter() -> None:
+    assert any("pages.landing_words(files)" in cell and "page.glue(name, said)" in cell for cell in CODE)
 
 
 # The matrix

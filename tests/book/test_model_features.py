@@ -122,6 +122,12 @@ def test_the_oracle_says_each_labels_own_probability(
         assert x[:, 0].tolist() == [known[key] for key in part.select(KEYS).rows()]
 
 
+def test_a_task_that_nobody_drew_has_no_oracle(labels: pl.DataFrame, build: Path, encoder: embed.Encoder) -> None:
+    own = labels.filter(pl.col("task") == labels["task"][0]).with_columns(task=pl.lit("long_visit"))
+    with pytest.raises(InputError, match="task 'long_visit' were drawn from no known probability; leave the oracle"):
+        made(["oracle"], labels, build, encoder)["oracle"](own)
+
+
 def test_clmbr_is_read_once_from_the_file_that_is_named(
     labels: pl.DataFrame, build: Path, encoder: embed.Encoder, tmp_path: Path
 ) -> None:

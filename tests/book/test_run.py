@@ -31,7 +31,7 @@ from ehrbook.book.figures import Page
 splits = data.read_table(build, "splits").to_pandas()
 figure, axes = plt.subplots()
 axes.plot(splits["subject_id"])
-page = Page(build, synthetic=True)
+page = Page(build, subjects="synthetic")
 page.figure(figure, name="line", caption="A line.", alt="A line that rises with id.", table=splits)"""
 
 
@@ -53,7 +53,8 @@ def root(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "ehrbook", tmp_path / "ehrbook", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "requirements.lock").write_text("numpy==1\n")
     (tmp_path / "_toc.yml").write_text(
-        "root: intro\nchapters: [{file: chapters/01-one}, {file: glossary}, {file: chapters/02-two}]\n"
+        "root: intro\nparts:\n- chapters: [{file: chapters/01-one}, {file: glossary}]\n"
+        "- chapters: [{file: chapters/02-two}]\n"
     )
     chapter(tmp_path, "01-one", FIRST, writes=["splits"])
     chapter(tmp_path, "02-two", SECOND, reads=["splits"])
@@ -97,7 +98,7 @@ def test_two_cold_runs_are_byte_identical_and_hold_no_progress(root: Path, smoke
         if turn:
             assert files == first
         first = files
-    assert {path.name for path in first} == {"01-one.ipynb", "02-two.ipynb", "line.csv", "line.png"}
+    assert {path.name for path in first} == {"01-one.ipynb", "02-two.ipynb", "line.csv", "line.png", "line.svg"}
     one, two = (json.loads(first[Path("chapters") / name]) for name in ("01-one.ipynb", "02-two.ipynb"))
     assert "97 %" not in json.dumps([cell["outputs"] for cell in one["cells"]])
     assert one["cells"][1]["outputs"]
@@ -249,6 +250,7 @@ def test_helpers_are_found_through_imports() -> None:
     assert not any(name.startswith(("ehrbook/embed", "ehrbook/book")) for name in found)
     one = {path.name for path in helper_files(["from ehrbook.book.figures import Page"], ROOT)}
     assert one == {"__init__.py", "errors.py", "figures.py"}
+    assert "cards.yml" in {path.name for path in helper_files(["from ehrbook.book import cards"], ROOT)}
 
 
 @pytest.mark.parametrize(

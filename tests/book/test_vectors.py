@@ -63,7 +63,7 @@ def small_book(root: Path, code: str, writes: list[str]) -> Path:
     shutil.copytree(ROOT / "ehrbook", root / "ehrbook", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "profiles", root / "profiles")
     (root / "requirements.lock").write_text("numpy==1\n")
-    (root / "_toc.yml").write_text("root: intro\nchapters: [{file: chapters/02-serialization}]\n")
+    (root / "_toc.yml").write_text("root: intro\nparts: [{chapters: [{file: chapters/02-serialization}]}]\n")
     parameters = 'build: str = "../build/smoke"\nseed: int = 1'
     cells = [
         nbformat.v4.new_code_cell(parameters, id="a", metadata={"tags": ["parameters"]}),

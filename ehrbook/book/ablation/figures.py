@@ -10,9 +10,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
-from ehrbook.book.plots import MARKERS
+from ehrbook.book.figures import SMALL, heat_of_differences, legend_above, series_style
 from ehrbook.evaluate import MACRO
 from ehrbook.tasks import load_tasks, task_groups
 
@@ -34,32 +34,34 @@ def plot_curves(ours: pd.DataFrame, theirs: pd.DataFrame, axis: str) -> Figure:
             whole = name not in GROUPS[:-1]
             shift = 0.06 * (place - 1) if title == THEIRS and table["series"].nunique() > 1 else 0.0
             x = np.array([settings.index(setting) for setting in part["setting"]]) + shift
-            colour = "0.15" if name == MACRO and title == OURS else sns.color_palette()[place % 10]
-            style: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "color": colour, "markersize": 5}
+            style = series_style(place) | {"markersize": 6}
+            if name == MACRO and title == OURS:
+                style |= {"color": "0.15", "linestyle": "-"}
             if whole:
                 spread = np.vstack([part["value"] - part["lower"], part["upper"] - part["value"]]).clip(min=0)
                 axes.errorbar(x, part["value"], yerr=spread, capsize=3, linewidth=1.8, label=str(name), **style)
             else:
-                axes.plot(x, part["value"], linewidth=1, alpha=0.55, label=str(name), **style)
+                axes.plot(x, part["value"], linewidth=1.1, alpha=0.75, label=str(name), **style)
         axes.set_xticks(range(len(settings)), settings, **_slant(settings))
         axes.set(xlabel=axis, ylabel="AUROC")
         lines = -(-table["series"].nunique() // 2)
         axes.set_title(title, pad=13 * lines + 6)  # points; the legend stands between title and axes
-        axes.legend(title="", frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2)
+        legend_above(axes, fontsize=SMALL, bbox_to_anchor=(0.5, 0.99), handlelength=4)
     return figure
 
 
 def plot_heat(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     """Draw settings by group as a table of AUROC, coloured by the difference to the first setting; ours left.
 
-    A star marks a difference of ours whose 95 % interval leaves zero out.
+    Below each value but the first setting's stands the difference with its sign. A star marks a difference of ours
+    whose 95 % interval leaves zero out.
     """
     rows = max(ours["setting"].nunique(), theirs["setting"].nunique())
-    figure, panels = plt.subplots(1, 2, figsize=(11.4, 0.36 * rows + 2))
+    figure, panels = plt.subplots(1, 2, figsize=(10.4, 0.45 * rows + 1.8))
     for axes, table, title in zip(panels, (ours, theirs), (OURS, THEIRS), strict=True):
         if not _is_empty(axes, table, title):
             _heat(axes, table)
-            axes.set(title=title, xlabel="", ylabel="", ylim=(rows, 0))
+            axes.set(title=title, xlabel="group of tasks", ylabel="", ylim=(rows, 0))
     return figure
 
 
@@ -69,19 +71,18 @@ def _heat(axes: Axes, table: pd.DataFrame) -> None:
     sure = pd.Series(False, index=table.index)
     if "difference_lower" in table:
         sure = (table["difference_lower"] > 0) | (table["difference_upper"] < 0)
-    noted = table.assign(note=table["value"].map("{:.2f}".format) + sure.map({True: "*", False: ""}))
+    changed = table["setting"] != settings[0]
+    signs = ("\n" + table["difference"].map("{:+.2f}".format) + sure.map({True: "*", False: ""})).where(changed, "")
+    noted = table.assign(note=table["value"].map("{:.2f}".format) + signs)
     wide, notes = (
         noted.pivot(index="setting", columns="series", values=name).loc[settings, groups]
         for name in ("difference", "note")
     )
     most = max(0.05, float(np.nanmax(np.abs(wide.to_numpy()))))
-    sns.heatmap(
-        wide, annot=notes, fmt="", ax=axes, cmap="RdBu", center=0, vmin=-most, vmax=most, cbar=False, linewidths=0.5,
-        annot_kws={"size": 8},
-    )  # fmt: skip
+    sns.heatmap(wide, annot=notes, ax=axes, **heat_of_differences(most))
     axes.grid(False)  # it would show below the shorter of two tables
-    axes.set_yticklabels(settings, rotation=0, size=8)
-    axes.set_xticklabels([name.replace(" ", "\n", 1) for name in groups], rotation=0, size=8)
+    axes.set_yticklabels(settings, rotation=0, size=SMALL)
+    axes.set_xticklabels([name.replace(" ", "\n", 1) for name in groups], rotation=0, size=SMALL)
 
 
 def plot_costs(
@@ -96,21 +97,19 @@ def plot_costs(
         least = costs.loc[costs[cost] > 0, cost].min() / 3  # where what costs nothing stands on an axis of powers
         kinds = costs["setting"].str.partition(":")[0]
         for place, (kind, part) in enumerate(costs.groupby(kinds, sort=False)):
-            style: dict[str, Any] = {
-                "marker": MARKERS[place % len(MARKERS)],
-                "linestyle": "none",
-                "markersize": 6,
-                "alpha": 0.8,
-            }
+            style: dict[str, Any] = series_style(place) | {"linestyle": "none", "markersize": 7, "alpha": 0.8}
             axes.plot(part[cost].clip(lower=least), part["value"], label=str(kind), **style)
         axes.plot(best[cost].clip(lower=least), best["value"], color="0.4", linewidth=1, label="frontier")
         if baseline is not None:
             axes.axhline(baseline[1], color="0.2", linestyle="--", linewidth=1.2, label=baseline[0])
         axes.set(xscale="log", xlabel=axis, ylabel="AUROC, mean of groups")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+        axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        axes.xaxis.set_minor_locator(NullLocator())
         if (costs[cost] == 0).any():
-            axes.text(least, 0.02, "none", ha="center", size=8, transform=axes.get_xaxis_transform())
-        axes.legend(title="", frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+            axes.text(least, 0.02, "none", ha="center", size=SMALL, transform=axes.get_xaxis_transform())
+        axes.legend(title="", fontsize=SMALL, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -125,4 +124,4 @@ def _is_empty(axes: Axes, table: pd.DataFrame, title: str) -> bool:
 
 
 def _slant(settings: list[str]) -> dict[str, object]:
-    return {"rotation": 35, "ha": "right", "size": 8} if max(map(len, settings)) > 6 else {"size": 8}
+    return {"rotation": 35, "ha": "right", "size": SMALL} if max(map(len, settings)) > 6 else {"size": SMALL}

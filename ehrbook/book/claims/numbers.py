@@ -148,13 +148,14 @@ def published_rows(rows: Rows, files: Files, place: str) -> list[pd.Series[Any]]
 
 def published_value(found: list[pd.Series[Any]]) -> Found:
     """Return the printed value with its interval, or the difference of two, whose interval nobody printed."""
-    printed = [_found(row, said=_as_printed(row)) for row in found]
+    printed = [_found(row, said=as_printed(row)) for row in found]
     if len(printed) == 1:
         return printed[0]
     return replace(less(*printed), lower=np.nan, upper=np.nan)
 
 
-def _as_printed(row: pd.Series[Any]) -> str:
+def as_printed(row: pd.Series[Any]) -> str:
+    """Write the text cells of a published row: its value, with its interval where it has one."""
     return f"{row['value']} ({row['lower']} to {row['upper']})" if row["lower"] else str(row["value"])
 
 

@@ -9,18 +9,19 @@ from typing import Any, Literal
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import model_validator
 
-from ehrbook.book.claims.numbers import Files, Scalar, one_row
+from ehrbook.book.claims.numbers import Files, Scalar, as_printed, one_row
 from ehrbook.book.claims.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Strict, build_row, read_named_rows
+from ehrbook.book.figures import PALETTE, legend_above
+from ehrbook.book.published import ALL_GROUPS
 from ehrbook.errors import InputError, nearest
 
-# How a verdict is drawn: marker, place in the palette, whether it is filled.
-MARKS = {HOLDS: ("o", 2, True), UNDECIDED: ("o", 0, False), FAILS: ("X", 3, True)}
-NOT_JUDGED = ("s", 7, False)
+# How a verdict is drawn: marker, colour, whether it is filled.
+MARKS = {HOLDS: ("o", "green", True), UNDECIDED: ("o", "blue", False), FAILS: ("X", "vermilion", True)}
+NOT_JUDGED = ("s", "grey", False)
 Needs = Literal["nothing", "EHRSHOT", "EHRSHOT and GPU", "UK Biobank", "not rebuilt"]
 
 
@@ -106,17 +107,18 @@ def plot_claims(judged: pd.DataFrame) -> Figure:
     for kind in [name for name in (*MARKS, "not judged") if (kinds == name).any()]:
         marker, colour, filled = MARKS.get(kind, NOT_JUDGED)
         part = (kinds == kind).to_numpy()
-        shade = sns.color_palette()[colour]
+        shade = PALETTE[colour]
         style: dict[str, Any] = {"color": shade, "markerfacecolor": shade if filled else "white", "markersize": 7}
         right.plot(judged["ours"][part], np.flatnonzero(part), marker, label=kind, linestyle="none", **style)
     for axes, title in ((left, "PUBLISHED, EHRSHOT"), (right, "this build")):
         _draw_regions(axes, judged)
         axes.axvline(0, color="0.4", linestyle=":", linewidth=1)
-        axes.set(title=title, xlabel="difference in AUROC", yticks=heights, ylim=(len(judged) - 0.5, -0.5))
+        axes.set(xlabel="difference in AUROC", yticks=heights, ylim=(len(judged) - 0.5, -0.5))
+        axes.set_title(title, pad=24)  # points; the legend stands between title and axes
         axes.grid(False, axis="y")
     left.set_yticklabels(judged["name"].str.replace("-", " "))
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.07), ncols=4)
+        legend_above(right, 4, bbox_to_anchor=(0.5, 0.99), handletextpad=0.2, columnspacing=1.2)
     return figure
 
 
@@ -154,9 +156,47 @@ def claim_words(judged: pd.DataFrame, control: str = "control-is-a-coin") -> dic
     coin = judged[judged["name"] == control].iloc[0]
     half, margin = (coin["upper"] - coin["lower"]) / 2, (coin["high"] - coin["low"]) / 2
     known = bool(np.isfinite(half))
+    said["coin-margin"] = f"{margin:.2f}"
     said["coin-half"] = f"{half:.2f}" if known else "an unknown length"
     said["coin-factor"] = f"{max(1.0, (half / margin) ** 2):.1f}" if known else "an unknown number of"
     return said
+
+
+# What the landing page calls models, whose names in published/ are short.
+_PLAIN = {"Qwen3-Emb-8B": "Qwen3-Embedding-8B", "Count-based + GBM": "counts of codes under gradient boosting"}
+
+
+def landing_words(files: Files, embedding: str = "Qwen3-Emb-8B", clmbr: str = "CLMBR-T-Base") -> dict[str, str]:
+    """Say the published numbers of the landing page: mean AUROC over the groups of EHRSHOT, and time to embed it.
+
+    With all labels for ``embedding``, ``clmbr``, the strongest count baseline and, where one is published, the best of
+    those that are several models side by side; at the fewest shots for the first three. ``files`` are those of
+    `ehrbook.book.claims.numbers.read_files`. Raises `InputError` for a model without its row.
+    """
+    cohort, place = {"cohort": "EHRSHOT", "group": ALL_GROUPS}, "landing page"
+    examples, few, runtimes = (files[f"{name}.csv"] for name in ("all-examples", "few-shot", "runtimes"))
+    models = examples.loc[(examples["cohort"] == "EHRSHOT") & (examples["group"] == ALL_GROUPS)].set_index("model")
+    best = models["value"].astype(float).sort_values(ascending=False, kind="stable").index
+    counts = next(name for name in best if name.startswith("Count"))
+    combined = [name for name in best if (parts := name.split(" + "))[1:] and set(parts) <= set(best)]
+    shots = min((k for k in few["k"] if int(k) > 0), key=int)
+    said = {"landing-few": shots, "landing-counts-name": _PLAIN.get(counts, counts)}
+    for short, model in (("embedding", embedding), ("clmbr", clmbr), ("counts", counts)):
+        said[f"landing-{short}"] = as_printed(one_row(examples, {**cohort, "model": model}, place))
+        said[f"landing-few-{short}"] = one_row(few, {**cohort, "model": model, "k": shots}, place)["value"]
+    for short, model in (("embedding", embedding), ("clmbr", clmbr)):
+        row = one_row(runtimes, {"cohort": "EHRSHOT", "model": model}, place)
+        said[f"landing-time-{short}"] = _hours_and_minutes(int(row["seconds"]))
+    if combined:
+        said["landing-combined"] = as_printed(models.loc[combined[0]])
+        named = [_PLAIN.get(name, name) for name in combined[0].split(" + ")]
+        said["landing-combined-name"] = f"{' and '.join(named)} side by side"
+    return said
+
+
+def _hours_and_minutes(seconds: int) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def read_judged(path: Path) -> pd.DataFrame:

@@ -40,9 +40,13 @@ def lesson_labels(
 
 
 def judge_oracle(cohort: Cohort, labels: pl.DataFrame, draws: int, seed: int) -> Scores:
-    """Judge the probabilities that the labels of a synthetic cohort were drawn from: scores that cost no fit."""
+    """Judge the probabilities that the labels of a synthetic cohort were drawn from: scores that cost no fit.
+
+    Tasks that the generator did not draw, such as those of a reader's own, have none and are left out.
+    """
     keys = [*_KEY, "task"]
     known = empty_table("oracle") if cohort.oracle is None else cohort.oracle.unique(keys, keep="first")
+    labels = labels.filter(pl.col("task").is_in(known["task"].unique().to_list()))
     joined = labels.join(known, on=keys, how="left", maintain_order="left")
 
     def probabilities(part: pl.DataFrame) -> evaluate.Matrix:
