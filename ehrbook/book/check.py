@@ -83,7 +83,10 @@ def check(folder: Path, source: str | None = None) -> str:
 def _hint(cohort: Cohort) -> list[str]:
     """Say where words are to be had when many events have none; without them the tasks may find nothing."""
     share, _ = described_share(cohort.records, cohort.codes)
-    return [] if share > 0.9 else ["", f"only {share:.0%} of the events have words: {cohort.source.download}"]
+    if share > 0.9:
+        return []
+    own = f"words: and dictionaries: of ehrbook/data/sources/{cohort.source.name}.yml give more"
+    return ["", f"only {share:.0%} of the events have words; {own}; the data: {cohort.source.download}"]
 
 
 def _lines(table: pd.DataFrame) -> list[str]:

@@ -109,8 +109,10 @@ def pdf(profile: ProfileName = "demo") -> None:
 def student() -> None:
     """Write the student edition, a book without solutions, as build/student and build/student.zip."""
     from ehrbook.book.editions.student import write_student
+    from ehrbook.book.run import only_run
 
-    print(write_student(Path.cwd()))
+    with only_run(Path.cwd() / "build"):
+        print(write_student(Path.cwd()))
 
 
 @app.command()
@@ -118,8 +120,11 @@ def teacher(profile: ProfileName = "demo") -> None:
     """Write build/teacher.zip: solutions, schedules, learning goals, questions for discussion, slides."""
     from ehrbook.book.editions.teacher import write_teacher
     from ehrbook.book.profile import load_profile
+    from ehrbook.book.run import build_folder, only_run
 
-    print(write_teacher(load_profile(profile), Path.cwd()))
+    chosen, root = load_profile(profile), Path.cwd()
+    with only_run(build_folder(chosen, root)):
+        print(write_teacher(chosen, root))
 
 
 @app.command()

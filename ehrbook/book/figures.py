@@ -129,8 +129,10 @@ class Page:
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
         (self._public / f"{name}.png").write_bytes(image.getvalue())
+        vector = self._public / f"{name}.svg"
+        vector.unlink(missing_ok=True)  # an earlier run may have taken these subjects for synthetic
         if self.subjects != "real":
-            figure.savefig(self._public / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(vector, metadata={"Date": None})
         plt.close(figure)
         about = {"name": name, "caption": caption, "alt": alt, "svg": self.subjects != "real"}
         # As a bundle, not an Image: the bytes are written once, and alike in every run.
@@ -145,7 +147,7 @@ class Page:
         html = shown.to_html(index=False, border=0, na_rep="", justify="left", escape=True)
         # A wide table scrolls by itself, by keyboard too, and a screen reader is told what it scrolls.
         wide = f'<div class="wide-table" role="region" tabindex="0" aria-label="{escape(caption)}">{html}</div>'
-        body = f"<figure><figcaption>{caption}</figcaption>{wide}</figure>"
+        body = f"<figure><figcaption>{escape(caption)}</figcaption>{wide}</figure>"
         display({"text/html": body, "text/plain": shown.to_string(index=False)}, raw=True)
 
     def results(self, results: pd.DataFrame, name: str) -> None:

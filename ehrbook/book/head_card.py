@@ -62,9 +62,8 @@ def heads_card(protocol: Protocol, results: pd.DataFrame, means: pd.DataFrame) -
     judged = results[(results["status"] == "ok") & (results["metric"] == "AUROC")]
     fitted = judged[judged["model"].isin(learning)]
     stopped = int((fitted["converged"].astype(str) == "False").sum())
-    subjects = (
-        f"{protocol.subjects:,} subjects" if protocol.source == "synthetic" and protocol.subjects else "real subjects"
-    )
+    count = f"{protocol.subjects:,} " if protocol.subjects else ""
+    subjects = "real subjects" if source.real else f"{count}subjects"
     splits = (
         "as they come with the data"
         if protocol.split_fractions is None

@@ -262,7 +262,8 @@ def _write(
         figure=figure,
         table=table.to_html(index=False, border=0, escape=True),
     )
-    (folder / SCRIPT).write_text(get_plotlyjs(), encoding="utf-8")
-    path = folder / f"{name}.html"
-    path.write_text(text, encoding="utf-8")
-    return path
+    for file, content in ((SCRIPT, get_plotlyjs()), (f"{name}.html", text)):
+        part = folder / f"{file}.part"
+        part.write_text(content, encoding="utf-8")
+        part.replace(folder / file)
+    return folder / f"{name}.html"

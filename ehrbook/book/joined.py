@@ -168,6 +168,9 @@ def _turn_links(article: Tag, page: str, ids: dict[str, set[str]]) -> None:
             inside = f"--{fragment}" if fragment in ids[target] else ""
             link.attrs = {"href": f"#{quote(anchor_of(target) + inside)}", "class": "inside"}
             continue
+        if link.find("img"):
+            link.unwrap()  # an image that leads to itself
+            continue
         # Paper has no file behind the word, so the word says which file it is.
         file, text = posixpath.basename(path), link.get_text()
         link.replace_with(text if file in text else f"{text} ({file})")

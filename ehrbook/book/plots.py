@@ -35,6 +35,8 @@ def plot_timeline(events: pd.DataFrame) -> Figure:
         axes.plot(part["time"], [row] * len(part), MARKERS[row], markersize=6, alpha=0.7, markeredgewidth=0)
         stays = part[part["end"].notna() & (part["end"] - part["time"] >= pd.Timedelta(days=1))]
         axes.hlines([row] * len(stays), stays["time"], stays["end"], linewidth=9, color="0.25", alpha=0.5)
+        # On an axis of years a stay of days is thinner than a hair.
+        axes.plot(stays["time"], [row] * len(stays), "|", color="0.25", markersize=16, markeredgewidth=2.5, alpha=0.8)
     axes.set(yticks=range(len(present)), yticklabels=present, ylim=(len(present) - 0.5, -0.5))
     return figure
 

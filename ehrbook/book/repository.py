@@ -10,10 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on GitHub: ``address`` such as "https://github.com/owner/name", and the commit checked out."""
+    """A repository on GitHub: ``address`` such as "https://github.com/owner/name", and the commit checked out.
+
+    It is ``clean`` where the files are those of the commit, so that a line of one is the same line there.
+    """
 
     address: str
     commit: str
+    clean: bool = True
 
     def link(self, path: Path | str, line: int | None = None) -> str:
         """Return the address of a file at this commit.
@@ -28,7 +32,8 @@ def find_repository(root: Path) -> Repository | None:
     """Return the repository that ``root`` was cloned from, None where that is not on GitHub or there is no git."""
     remote, commit = _git(root, "remote", "get-url", "origin"), _git(root, "rev-parse", "HEAD")
     address = github_address(remote or "")
-    return Repository(address, commit) if address and commit else None
+    clean = _git(root, "status", "--porcelain", "--untracked-files=no") == ""
+    return Repository(address, commit, clean) if address and commit else None
 
 
 def github_address(remote: str) -> str | None:
@@ -54,6 +59,9 @@ def say_commit(root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    # A book that lies inside another repository, such as a student edition in its course's, is no part of that.
+    if not (root / ".git").exists():
+        return None
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -64,5 +64,7 @@ def _mend_bibliography(html: Path) -> None:
 
 
 def _fingerprint(site: Path) -> dict[str, str]:
-    files = [path for path in sorted(site.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(site)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Return the checksum of every staged file, and of the code that renders them."""
+    files = {str(path.relative_to(site)): path for path in sorted(site.rglob("*")) if path.is_file()}
+    files["rendering"] = Path(__file__)
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}

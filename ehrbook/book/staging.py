@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import yaml
 from ehrbook.book.cells import has_tag, read_executed, text_of
 from ehrbook.book.chapter import chapters_in_toc, pages_in_toc
 from ehrbook.book.figures import to_json
+from ehrbook.book.interactive import SCRIPT
 from ehrbook.book.profile import Profile
 from ehrbook.book.receipt import RECEIPT, read_receipt, write_receipt
 from ehrbook.book.repository import Repository, find_repository
 from ehrbook.data import load_source
+from ehrbook.errors import ChapterError
 
 KNOW = "**You should know**"  # the paragraph of a chapter's opening after which its time stands
 WORDS_PER_MINUTE = 200
@@ -43,33 +47,41 @@ def stage(profile: Profile, root: Path, build: Path, site: Path) -> None:
         shutil.copy(root / name, site / name)
     shutil.copytree(root / "images", site / "images")
     shutil.copytree(build / "public" / "figures", site / "figures")
-    _stage_beside(root, build, site, repository)
+    captions = []
     (site / "chapters").mkdir(exist_ok=True)
     for path in chapters:
         notebook = read_executed(path, build)
         _say_time(notebook, profile.name, read_receipt(build, path.stem))
         _fold_parameters(notebook)
-        _link_code(notebook, root, site, repository)
+        captions += _link_code(notebook, root, site, repository)
         (site / "chapters" / path.name).write_text(to_json(notebook))
+    _stage_beside(root, build, site, repository, captions)
     (site / f"{RECEIPT}.md").write_text(write_receipt(profile, root, build))
     config = yaml.safe_load((root / "_config.yml").read_text())
-    config["html"]["announcement"] = f"Made with profile <b>{profile.name}</b>: {_about(profile)}"
+    config["html"]["announcement"] = f"Made with profile <b>{profile.name}</b>: {escape(_about(profile))}"
     if repository is not None:
         config["repository"] = {"url": repository.address, "branch": LAUNCH_BRANCH}
         config["launch_buttons"] = LAUNCH_BUTTONS
     (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def _stage_beside(root: Path, build: Path, site: Path, repository: Repository | None) -> None:
+def _stage_beside(root: Path, build: Path, site: Path, repository: Repository | None, captions: list[str]) -> None:
     """Lay out what is no page of Jupyter Book's: the style, the page for a wrong address, the interactive figures."""
     (site / "_static").mkdir()
     shutil.copy(root / "images" / "style.css", site / "_static")
     beside = site / "beside"
     beside.mkdir()
-    if (build / "public" / "interactive").exists():
-        shutil.copytree(build / "public" / "interactive", beside / "interactive")
+    # Only what a page of this build leads to: what an earlier one left behind may show what this one must not.
+    if wanted := {name for text in captions for name in re.findall(r"\.\./interactive/([\w-]+\.html)", text)}:
+        (beside / "interactive").mkdir()
+        for name in [*sorted(wanted), SCRIPT]:
+            made = build / "public" / "interactive" / name
+            if not made.exists():
+                raise ChapterError(f"{made} is missing, though a figure leads to it; delete {build / 'stamps'}")
+            shutil.copy(made, beside / "interactive" / name)
     # A wrong address can be at any depth, so this page alone names its links from the root, where GitHub puts a book.
-    home = f"/{repository.address.rsplit('/', 1)[1]}/" if repository else "/"
+    name = repository.address.rsplit("/", 1)[1] if repository else ""
+    home = "/" if not name or name.endswith(".github.io") else f"/{name}/"
     (beside / "404.html").write_text((root / "images" / "404.html").read_text().replace("{home}", home))
 
 
@@ -118,22 +130,27 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _link_code(notebook: dict[str, Any], root: Path, site: Path, repository: Repository | None) -> None:
-    """Add to each figure's caption the code that drew it: at this commit on GitHub, else a copy of the file."""
+def _link_code(notebook: dict[str, Any], root: Path, site: Path, repository: Repository | None) -> list[str]:
+    """Add to each figure's caption the code that drew it, at this commit on GitHub or a copy; return the captions."""
+    captions = []
     code = [text_of(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for cell in notebook["cells"]:
         figure = cell["metadata"].get("mystnb", {}).get("figure")
-        found = drawn_by(text_of(cell), code, root) if figure else None
+        if not figure:
+            continue
+        captions.append(figure["caption"])
+        found = drawn_by(text_of(cell), code, root)
         if found is None:
             continue
         path, line = found
-        if repository is not None:
+        if repository is not None and repository.clean:
             link = f"[code]({repository.link(path, line)})"
         else:
             (site / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / path, site / path)
             link = f"{{download}}`code <../{path}>` (line {line})"
         figure["caption"] += f", {link}"
+    return captions
 
 
 def drawn_by(source: str, code: list[str], root: Path) -> tuple[Path, int] | None:

@@ -69,7 +69,7 @@ def make_stamp(
             stamp[f"parameter {name}"] = json.dumps(value)
     beside = _beside(chapter)
     for path in [
-        *helper_files(chapter.code, root),
+        *(path for path in helper_files(chapter.code, root) if not _is_other_source(path, parameters)),
         *beside,
         *_quoted_files(chapter.code, root),
         root / "requirements.lock",
@@ -106,13 +106,18 @@ def make_stamp(
     return stamp
 
 
+def _is_other_source(path: Path, parameters: dict[str, Any]) -> bool:
+    """Tell whether a file says what another hospital calls things: adding one must not make every chapter run."""
+    return path.parent.name == "sources" and path.stem not in (parameters.get("source"), "synthetic")
+
+
 def why(old: dict[str, Any] | None, new: Stamp, build: Path) -> str | None:
     """Say in one line why a chapter runs; None when it is up to date.
 
     ``old`` is the receipt of its last run: its stamp, and the checksums of what it wrote.
     """
     if old is None:
-        return "it has not run yet"
+        return "the first run of it"
     before: Stamp = old["stamp"]
     changed = [key for key in [*new, *before] if before.get(key) != new.get(key)]
     if changed:

@@ -7,14 +7,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from ehrbook.errors import InputError, nearest
 
 SOURCES = Path(__file__).parent / "sources"
+
+
+def _is_a_pattern(pattern: str) -> str:
+    try:
+        fits_nothing_too = re.search(pattern, "")
+    except re.error as error:
+        raise ValueError(
+            f"'{pattern}' is no regular expression ({error}); write \\( for a bracket, \\| for a bar"
+        ) from None
+    if fits_nothing_too:
+        raise ValueError(f"'{pattern}' fits every code; write \\| for a bar that stands in a code")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_is_a_pattern)]  # a regular expression, searched in the code
 
 
 class _Strict(BaseModel):
@@ -24,8 +39,8 @@ class _Strict(BaseModel):
 class Visit(_Strict):
     """A kind of visit: the code that opens it and, where ends are events of their own, the code that closes it."""
 
-    start: str
-    end: str | None = None
+    start: Pattern
+    end: Pattern | None = None
     same_visit: bool = False  # the closing event carries the visit_id of the opening one
     title: str
     table: str = "visit_occurrence"  # where OMOP keeps it; events of other tables are no such visits
@@ -34,7 +49,7 @@ class Visit(_Strict):
 class Rule(_Strict):
     """All codes that match ``code`` (a regular expression) are put into ``domain``."""
 
-    code: str
+    code: Pattern
     domain: str
 
 
@@ -42,7 +57,7 @@ class Dictionary(_Strict):
     """A CSV or Parquet file that names codes: the groups of the pattern ``code`` are looked up in columns ``key``."""
 
     file: str
-    code: str
+    code: Pattern
     key: list[str]
     words: str
     say: str = "{words}"
@@ -51,7 +66,7 @@ class Dictionary(_Strict):
 class Wording(_Strict):
     """A code that carries its own words: ``{1}`` in ``say`` is the first group of the pattern."""
 
-    code: str
+    code: Pattern
     say: str
 
 
@@ -67,22 +82,15 @@ class Source(_Strict):
     real: bool  # real patients: nothing about a single subject may be shown
     download: str  # one sentence: where the data and the dictionaries come from
     columns: dict[str, str] = {}  # column of the source -> column of the records table
-    vocabulary: str  # pattern whose first group is the vocabulary of a code
-    unit_in_code: str | None = None
+    vocabulary: Pattern  # whose first group is the vocabulary of a code
+    unit_in_code: Pattern | None = None
     visits: dict[str, Visit] = {}
-    concepts: dict[str, list[str]] = {}
+    concepts: dict[str, list[Pattern]] = {}
     descendants: dict[str, list[str]] = {}  # concept -> codes; they and all below them, where a hierarchy is to be had
     domains: list[Rule] = []
     tables: dict[str, str] = {}  # OMOP table -> domain, before the rules: a vocabulary may span domains
     dictionaries: list[Dictionary] = []
     words: list[Wording] = []
-
-    @field_validator("vocabulary", "unit_in_code")
-    @classmethod
-    def _is_a_pattern(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            re.compile(pattern)
-        return pattern
 
 
 def load_source(name: str, folder: Path = SOURCES) -> Source:
@@ -96,7 +104,7 @@ def load_source(name: str, folder: Path = SOURCES) -> Source:
         raise InputError(f"source '{name}' does not exist; {nearest(name, (p.stem for p in folder.glob('*.yml')))}")
     try:
         return Source(name=name, **yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError, TypeError, re.error) as error:
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
         reason = error.errors()[0] if isinstance(error, ValidationError) else None
         said = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error).splitlines()[0]
         raise InputError(f"{path}: {said}") from error

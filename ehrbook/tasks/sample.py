@@ -17,7 +17,10 @@ def sample_labels(labels: pl.DataFrame, per_subject: int | None, seed: int) -> p
     sharing them: fewer texts to embed.
     """
     if labels.is_empty():
-        raise InputError("these records carry no label of any task: ehrbook check DATA says why")
+        raise InputError(
+            "these records carry no label of any task: ehrbook check DATA says which source fits them, and "
+            "ehrbook check DATA --source NAME why that of this profile finds none"
+        )
     if per_subject is None:
         return labels
     times = labels.select("subject_id", "prediction_time").unique()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pandas as pd
 import pytest
 from bs4 import BeautifulSoup, Tag
+
+from ehrbook.book.pdf import find_browser
+from ehrbook.errors import InputError
 
 WIDE, NARROW = 1440, 360  # pixels: a desktop, and the narrowest phone that is still in use
 SHEET = 718  # pixels: A4 between margins of 1 cm
@@ -122,10 +123,10 @@ PRINTED = """() => {
 
 def chromium_or_skip() -> str:
     """Return the Chromium that is installed; skip the test where there is none. Nothing is downloaded."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome is installed (Debian: apt-get install chromium)")
-    return chromium
+    try:
+        return find_browser()
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @contextmanager
@@ -466,14 +467,3 @@ def _follow(html: Path, page: str, element: Tag, url: str, ids: dict[str, set[An
     # "#" alone and "#top" are the top of the page.
     lost = parts.fragment not in ("", "top") and known is not None and unquote(parts.fragment) not in known
     return "leads to no place on its page" if lost else ""
-
-
-def external_links(html: Path) -> pd.DataFrame:
-    """List the links that leave a folder of pages: page, text, url. None is opened."""
-    rows = [
-        (page, link.get_text(" ", strip=True), str(link["href"]))
-        for page, soup in _read(html).items()
-        for link in soup.select("a[href]")
-        if urlsplit(str(link["href"])).scheme in ("http", "https", "mailto")
-    ]
-    return pd.DataFrame(rows, columns=["page", "text", "url"])

@@ -134,11 +134,7 @@ def test_each_figure_is_mentioned_by_its_number(chapter: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_references_and_glued_numbers_exist(chapter: str) -> None:
+def test_references_exist(chapter: str) -> None:
     keys = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "references.bib").read_text(), re.MULTILINE))
     cited = [key.strip() for found in roles(chapter, "cite") for key in found.split(",")]
     assert set(cited) <= keys
-    glued = {name for name in roles(chapter, "glue:text") if "::" not in name}
-    literal = set(re.findall(r"page\.glue\(\s*\"([\w-]+)\"", code(chapter)))
-    if not re.search(r"page\.glue\(name, ", code(chapter)):  # names of a table are known when it runs
-        assert glued <= literal

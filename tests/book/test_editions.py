@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from ehrbook.book import cli
 from ehrbook.book.cells import has_tag, read_cells, text_of
 from ehrbook.book.chapter import chapters_in_toc, read_chapter
 from ehrbook.book.editions import student
@@ -26,6 +27,7 @@ from ehrbook.book.editions.teacher import write_teacher
 from ehrbook.book.editions.words import glued_in, plain
 from ehrbook.book.figures import to_json
 from ehrbook.book.profile import Profile, load_profile
+from ehrbook.book.run import only_run
 from ehrbook.book.stamp import sha256
 from ehrbook.errors import InputError
 from tests.book.browser import open_browser
@@ -133,7 +135,10 @@ def built(root: Path) -> Path:
     made[2]["outputs"] = [value]
     made[2]["metadata"]["mystnb"] = {
         "image": {"alt": 'A line that "rises" & falls.'},
-        "figure": {"name": "figure-line", "caption": "A line. {download}`Table <../figures/line.csv>`"},
+        "figure": {
+            "name": "figure-line",
+            "caption": 'A line. <a href="../interactive/map.html">Look closer</a> {download}`Table <line.csv>`',
+        },
     }
     build = root / "build" / "smoke"
     for folder in ("public/chapters", "public/figures", "stamps"):
@@ -141,7 +146,8 @@ def built(root: Path) -> Path:
     executed = build / "public" / "chapters" / "01-small.ipynb"
     executed.write_text(to_json(notebook(made)))
     Image.new("L", (40, 10)).save(build / "public" / "figures" / "line.png")
-    receipt = {"written": {"public/chapters/01-small.ipynb": sha256(executed)}}
+    written = {"public/chapters/01-small.ipynb": sha256(executed)}
+    receipt = {"stamp": {"parameter source": '"synthetic"'}, "written": written}
     (build / "stamps" / "01-small.json").write_text(json.dumps(receipt))
     return root
 
@@ -189,11 +195,15 @@ def test_git_says_what_belongs_to_the_book(root: Path) -> None:
     subprocess.run(["git", "-C", str(root), "add", "."], check=True)
     subprocess.run(["git", "-C", str(root), "rm", "-q", "--cached", "hospital/records.csv"], check=True)
     files = student_files(root)
+    assert files["README.md"].startswith(b"# Small\n\n## Student edition\n\nSolutions, tests and teaching")
     assert "hospital/notes.md" in files
     assert "hospital/records.csv" not in files
     assert not any(name.startswith(("tests/", "teaching/", ".ci/", ".github/", "build/")) for name in files)
     subprocess.run(["git", "-C", str(root), "rm", "-q", "--cached", "chapters/01-small.ipynb"], check=True)
     with pytest.raises(InputError, match=r"git add chapters/01-small\.ipynb"):
+        student_files(root)
+    (root / ".git" / "index").write_text("no index")
+    with pytest.raises(InputError, match=r"git cannot list the files of .*: .*index"):  # never what lies on the disk
         student_files(root)
 
 
@@ -215,7 +225,11 @@ def test_outputs_of_whoever_ran_a_chapter_stay_at_home(root: Path) -> None:
     content = cells()
     content[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "record of subject 1"}]
     write_chapter(root, content)
-    assert b"record of subject" not in student_files(root)["chapters/01-small.ipynb"]
+    (root / "pages").mkdir()
+    (root / "pages" / "aside.ipynb").write_text(to_json(notebook(content)))
+    files = student_files(root)
+    for name in ("chapters/01-small.ipynb", "pages/aside.ipynb"):
+        assert b"record of subject" not in files[name]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +241,12 @@ def test_outputs_of_whoever_ran_a_chapter_stay_at_home(root: Path) -> None:
         "### Solutions\n\nForty-two.",
         "<details><summary>Solution</summary>Forty-two.</details>",
         "**Solution.** Forty-two.",
+        ":::{admonition} The answer\n:class: dropdown\nForty-two.\n:::",
+        "```{answer} one\nForty-two.\n```",
+        "### Answers\n\nForty-two.",
+        "<details>\n<summary>Answer</summary>Forty-two.</details>",
+        "**Answer:** Forty-two.",
+        ":::{dropdown} Look here\nForty-two.\n:::",
     ],
 )
 def test_a_solution_without_the_tag_is_refused_by_name(root: Path, hidden: str) -> None:
@@ -235,6 +255,13 @@ def test_a_solution_without_the_tag_is_refused_by_name(root: Path, hidden: str) 
     with pytest.raises(InputError, match=r"01-small\.ipynb, cell sly: .*without the tag 'solution'"):
         write_student(root)
     assert not (root / "build" / "student").exists()
+
+
+def test_what_is_folded_before_the_exercises_and_room_for_an_answer_are_no_solution(tmp_path: Path) -> None:
+    folded = cell("markdown", "aside", ":::{dropdown} For engineers\nCosts.\n:::")
+    room = cell("markdown", "room", f"{ANSWER}\n\n**{ANSWER}**\n\n:::{{admonition}} {ANSWER}\n...\n:::")
+    content = cells()
+    assert len(exercises_of(notebook([content[0], folded, *content[1:], room]), tmp_path / "x.ipynb")) == 2
 
 
 @pytest.mark.parametrize(
@@ -266,7 +293,7 @@ def test_what_stops_halfway_leaves_the_old_edition(root: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="no space"):
         write_student(root)
     assert {path: path.read_bytes() for path in (root / "build").rglob("*") if path.is_file()} == before
-    assert (folder / "README.md").read_text() == "# Small\n"
+    assert (folder / "README.md").read_text().startswith("# Small\n")
 
 
 def test_a_file_is_put_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +315,55 @@ def test_work_in_the_student_folder_is_not_lost(root: Path) -> None:
     with pytest.raises(InputError, match=r"helper\.py was changed since it was made; move .*student away"):
         write_student(root)
     assert (folder / "chapters" / "helper.py").read_text() == "THREE = 3\n"
+    (folder / "chapters" / "helper.py").write_text("TWO = 2\n")
+    (folder / "chapters" / "mine.py").write_text("FOUR = 4\n")
+    with pytest.raises(InputError, match=r"mine\.py is not in student\.zip"):
+        write_student(root)
+    (folder / "chapters" / "mine.py").unlink()
+    for made in (".venv/bin/x.py", "build/demo/a.csv", "chapters/__pycache__/a.pyc", "small.egg-info/b"):
+        (folder / made).parent.mkdir(parents=True, exist_ok=True)
+        (folder / made).write_text("made by running the book")
+    write_student(root)
+    (root / "README.md").write_text("# New\n")
+    (root / "build" / "student.zip").unlink()
+    with pytest.raises(InputError, match=r"README\.md is not in student\.zip"):
+        write_student(root)
+
+
+@pytest.mark.parametrize("stopped", ["student.zip", "student"])
+def test_a_stop_between_zip_and_folder_is_not_taken_for_work(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    folder = write_student(root)
+    (root / "README.md").write_text("# New\n")
+    replace = student.os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if target.name == stopped:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(student.os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_student(root)
+    (root / "README.md").write_text("# Newer\n")
+    assert (write_student(root) / "README.md").read_text().startswith("# Newer\n")
+    assert folder.is_dir()
+
+
+def test_two_commands_do_not_write_one_edition(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (built / "profiles").mkdir()
+    shutil.copy(ROOT / "profiles" / "smoke.yml", built / "profiles")
+    monkeypatch.chdir(built)
+    with only_run(built / "build"), pytest.raises(InputError, match="in use by another run"):
+        cli.student()
+    with only_run(built / "build" / "smoke"), pytest.raises(InputError, match="in use by another run"):
+        cli.teacher("smoke")
+    cli.student()
+    cli.teacher("smoke")
+    assert (built / "build" / "student.zip").exists()
+    assert (built / "build" / "teacher.zip").exists()
 
 
 def test_a_student_edition_makes_no_other(root: Path) -> None:
@@ -369,6 +445,16 @@ def test_real_records_are_no_material_for_a_class(built: Path, tmp_path: Path) -
         write_teacher(profile, built)
 
 
+def test_a_build_of_real_records_is_refused_whatever_its_profile_says(built: Path, smoke: Profile) -> None:
+    receipt = built / "build" / "smoke" / "stamps" / "01-small.json"
+    noted = json.loads(receipt.read_text())
+    noted["stamp"]["parameter source"] = json.dumps("mimic")
+    receipt.write_text(json.dumps(noted))
+    with pytest.raises(InputError, match="build/smoke: 01-small ran with source=mimic, records of real people"):
+        write_teacher(smoke, built)
+    assert not (built / "build" / "teacher.zip").exists()
+
+
 def test_a_missing_file_of_teaching_is_named(built: Path, smoke: Profile) -> None:
     (built / "teaching" / "discussion.md").unlink()
     with pytest.raises(InputError, match=r"discussion\.md does not exist"):
@@ -384,6 +470,7 @@ def test_a_deck_shows_its_figures_values_and_notes_and_asks_for_nothing(built: P
     assert 'aria-label="Slide 1 of 2: The first &lt;slide&gt;"' in page
     assert 'alt="A line that &quot;rises&quot; &amp; falls."' in page
     assert "<figcaption>A line.</figcaption>" in page
+    assert "&lt;a" not in page
     assert "There are 4_2* of them." in page
     assert '<aside class="note" aria-label="Notes"><p>Note: Say it slowly.</p>' in page
     assert "<pre><code" in page

@@ -224,14 +224,6 @@ def test_the_page_for_a_wrong_address_names_its_links_from_the_root(folder: Path
     assert checks.check_links(html) == ["404.html: leads to no file: /book/lost.html"]
 
 
-def test_external_links_are_listed(folder: Path) -> None:
-    links = checks.external_links(folder)
-    assert list(links.columns) == ["page", "text", "url"]
-    assert links[links["page"] == "good.html"].to_numpy().tolist() == [
-        ["good.html", "a link that leaves", "https://example.org/paper"]
-    ]
-
-
 def test_a_search_that_finds_nothing_is_found(browser: Any, address: str, folder: Path) -> None:
     found = "new URLSearchParams(location.search).get('q') === 'here'"
     row = "document.querySelector('ul').innerHTML = '<li><a href=good.html>A page</a></li>'"

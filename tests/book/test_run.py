@@ -71,7 +71,7 @@ def reasons(profile: Profile, root: Path) -> list[str | None]:
 
 
 def test_chapters_run_once_and_again_only_for_a_reason(root: Path, smoke: Profile) -> None:
-    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    assert reasons(smoke, root) == ["the first run of it"] * 2
     assert reasons(smoke, root) == [None, None]
     (root / "ehrbook" / "serialize" / "markdown.py").open("a").write("# a comment\n")
     assert reasons(smoke, root) == [None, "ehrbook/serialize/markdown.py changed"]
@@ -116,7 +116,7 @@ def test_a_failed_chapter_leaves_its_notebook_aside_and_stops_the_build(root: Pa
     assert "so far" in (build / "private" / "01-one.failed.ipynb").read_text()
     path.unlink()
     chapter(root, "01-one", FIRST, writes=["splits"])
-    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    assert reasons(smoke, root) == ["the first run of it"] * 2
     assert not (build / "private" / "01-one.failed.ipynb").exists()
 
 
@@ -151,7 +151,7 @@ def test_the_kernel_is_this_interpreter(root: Path, smoke: Profile, monkeypatch:
     monkeypatch.setenv("JUPYTER_PATH", str(root / "jupyter"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(root / "jupyter"))
     chapter(root, "01-one", f"import sys\nassert sys.executable == {sys.executable!r}\n{FIRST}", writes=["splits"])
-    assert run_chapters(smoke, root, only="01-one")[0].reason == "it has not run yet"
+    assert run_chapters(smoke, root, only="01-one")[0].reason == "the first run of it"
 
 
 def test_where_the_data_lies_is_neither_a_reason_nor_shown(root: Path) -> None:
@@ -165,7 +165,7 @@ def test_where_the_data_lies_is_neither_a_reason_nor_shown(root: Path) -> None:
         load_profile("mimic-demo", {"data": str(root / place / "mimic")}, ROOT / "profiles")
         for place in ("here", "there")
     )
-    assert reasons(here, root) == ["it has not run yet"] * 2
+    assert reasons(here, root) == ["the first run of it"] * 2
     assert reasons(there, root) == [None, None]
     (root / "there" / "mimic" / "x.csv").write_text("2")
     assert reasons(there, root) == ["x.csv changed", "01-one ran anew"]
@@ -181,7 +181,7 @@ def test_a_file_of_instructions_is_a_reason_by_its_content(root: Path, smoke: Pr
     (root / "there").mkdir()
     for path in (root / "mine.yml", root / "there" / "mine.yml"):
         path.write_text("generic: What now?")
-    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    assert reasons(smoke, root) == ["the first run of it"] * 2
     assert reasons(here, root) == ["mine.yml is new", "01-one ran anew"]
     assert reasons(there, root) == [None, None]
     (root / "there" / "mine.yml").write_text("generic: What next?")
@@ -197,7 +197,7 @@ def test_a_form_of_ones_own_and_a_module_beside_are_reasons(root: Path, smoke: P
     beside.write_text("LESSON = 1")
     parameters = PARAMETERS + "\nserialization: str = 'list'"
     chapter(root, "01-one", f"import lesson\n{FIRST}", parameters=parameters, writes=["splits"])
-    assert reasons(smoke, root) == ["it has not run yet"] * 2
+    assert reasons(smoke, root) == ["the first run of it"] * 2
     beside.write_text("LESSON = 2")
     assert reasons(smoke, root) == ["chapters/lesson.py changed", "01-one ran anew"]
     (root / "story.py").write_text("def write(record): yield 'once'")
@@ -274,3 +274,9 @@ def test_bad_commands_end_with_one_line_and_code_2(arguments: list[str], said: s
     assert said in done.stderr
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_another_hospitals_source_file_is_no_reason_to_run(smoke: Profile, root: Path) -> None:
+    run_chapters(smoke, root)
+    (root / "ehrbook" / "data" / "sources" / "clinic.yml").write_text("title: another place\n")
+    assert reasons(smoke, root) == [None, None]

@@ -127,6 +127,25 @@ def test_with_a_repository_on_github_links_name_this_commit(tmp_path: Path) -> N
     assert (site / "beside" / "404.html").read_text() == '<a href="/the-book/intro.html">home</a>'
 
 
+def test_a_book_inside_another_repository_is_no_part_of_it(tmp_path: Path) -> None:
+    for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:a/course.git"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    author = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", *author, "commit", "-q", "--allow-empty", "-m", "first"], cwd=tmp_path, check=True)
+    assert find_repository(tmp_path) is not None
+    (tmp_path / "student").mkdir()
+    assert find_repository(tmp_path / "student") is None
+
+
+def test_what_an_earlier_run_left_behind_is_not_published(tmp_path: Path) -> None:
+    profile = book_of_one_chapter(tmp_path)
+    old = tmp_path / "build/smoke/public/interactive/map.html"
+    old.parent.mkdir()
+    old.write_text("a point for each subject")
+    stage(profile, tmp_path, tmp_path / "build" / "smoke", tmp_path / "site")
+    assert list((tmp_path / "site").rglob("map.html")) == []
+
+
 def test_prose_that_changed_after_the_run_is_on_the_page(tmp_path: Path) -> None:
     profile = book_of_one_chapter(tmp_path)
     path = tmp_path / "chapters" / "01-one.ipynb"

@@ -12,11 +12,14 @@ from ehrbook.errors import InputError
 
 _GOALS = "**What you will learn**"
 # A solution by its looks: in a directive of any name, under a heading or bold words, or as a comment of code.
+_SOLVED = r"(?:solution|(?<!your\s)answer)s?\b"
 _LOOKS_SOLVED = re.compile(
-    r"^\s*(?:[:`~]{3,}\s*\{(?:solution|[^}\n]+\}.*\bsolution)"
-    r"|#+\s*solution|\*\*solution|(?:<details[^>]*>\s*)?<summary>\s*solution)s?\b",
+    rf"^\s*(?:[:`~]{{3,}}\s*\{{(?:{_SOLVED}|[^}}\n]+\}}.*\b{_SOLVED})"
+    rf"|#+\s*{_SOLVED}|\*\*{_SOLVED}|(?:<details[^>]*>\s*)?<summary>\s*{_SOLVED})",
     re.IGNORECASE | re.MULTILINE,
 )
+_EXERCISES = re.compile(r"^## Exercises\b", re.MULTILINE)  # from here on, what is folded is taken for a solution
+_FOLDED = re.compile(r"^\s*[:`~]{3,}\s*\{dropdown\}", re.MULTILINE)
 _DROPDOWN = re.compile(r"\A\s*(:{3,})\{dropdown\} Solution[^\n]*\n(?::[\w-]+:[^\n]*\n)*(.*)\n\1\s*\Z", re.DOTALL)
 
 
@@ -37,8 +40,10 @@ def exercises_of(notebook: dict[str, Any], path: Path) -> list[Exercise]:
     """
     found = []
     waiting: dict[str, Any] | None = None
+    asking = False
     for cell in notebook["cells"]:
         place = f"{path}, cell {cell['id']}"
+        asking = asking or bool(_EXERCISES.search(text_of(cell)))
         if waiting is not None and not has_tag(cell, "solution"):
             raise InputError(f"{path}, cell {waiting['id']}: put a cell tagged 'solution' right after the exercise")
         if has_tag(cell, "solution"):
@@ -48,7 +53,7 @@ def exercises_of(notebook: dict[str, Any], path: Path) -> list[Exercise]:
                 )
             found.append(_exercise(text_of(waiting), text_of(cell), f"{path}, cell {waiting['id']}", place))
             waiting = None
-        elif _LOOKS_SOLVED.search(text_of(cell)):
+        elif _LOOKS_SOLVED.search(text_of(cell)) or (asking and _FOLDED.search(text_of(cell))):
             raise InputError(f"{place}: a solution stands in a cell without the tag 'solution'; give it a tagged cell")
         elif has_tag(cell, "exercise"):
             waiting = cell

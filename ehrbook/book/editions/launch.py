@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ehrbook.book.cells import read_cells
 from ehrbook.book.chapter import chapters_in_toc, read_chapter
-from ehrbook.book.editions.student import listed_files
+from ehrbook.book.editions.student import listed_files, without_outputs
 from ehrbook.book.figures import to_json
 from ehrbook.book.repository import Repository, find_repository
 from ehrbook.errors import InputError
@@ -21,19 +23,22 @@ import os
 import subprocess
 import sys
 
-if "google.colab" in sys.modules and not os.path.exists("/content/book"):
+book, done = "/content/book", "/content/book-installed"
+if "google.colab" in sys.modules and not os.path.exists(done):
+    clone = ["git", "clone", "-q", "{address}", book]
     for command in (
-        ["git", "clone", "-q", "{address}", "/content/book"],
-        ["git", "-C", "/content/book", "checkout", "-q", "{commit}"],
+        *([] if os.path.exists(book) else [clone]),
+        ["git", "-C", book, "checkout", "-q", "{commit}"],
         [sys.executable, "-m", "pip", "install", "-q",
-         "-c", "/content/book/requirements.lock", "-e", "/content/book"],
+         "-c", book + "/requirements.lock", "-e", book],
     ):
         subprocess.run(command, check=True)
+    open(done, "w").close()  # what failed above is done again
     if "numpy" in sys.modules:
         sys.exit("Choose Runtime, Restart session, then run this cell again.")
 if "google.colab" in sys.modules:
-    os.chdir("/content/book/chapters")
-    sys.path[:0] = ["/content/book", "/content/book/chapters"]
+    os.chdir(book + "/chapters")
+    sys.path[:0] = [book, book + "/chapters"]
 """
 RUN = """\
 subprocess.run(
@@ -47,6 +52,7 @@ subprocess.run(
 def write_launch(root: Path, folder: Path) -> Path:
     """Write the book with launchable chapters into ``folder``, whose content becomes the branch ``launch``.
 
+    It is there whole or not at all, and no cell has outputs.
     Raises `InputError` where the repository was not cloned from GitHub, or ``folder`` is there already.
     """
     repository = find_repository(root)
@@ -55,13 +61,17 @@ def write_launch(root: Path, folder: Path) -> Path:
     if folder.exists():
         raise InputError(f"{folder} is there already; delete it, or name another folder")
     chapters = chapters_in_toc(root)
-    for name in listed_files(root):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / name, folder / name)
-    for place, path in enumerate(chapters):
-        before = chapters[place - 1].stem if place and read_chapter(path).reads else None
-        notebook = with_first_cell(read_cells(path), repository, before)
-        (folder / path.relative_to(root)).write_text(to_json(notebook))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".launch-") as work:
+        made = Path(work) / "made"
+        for name in listed_files(root):
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, made / name)
+        for place, path in enumerate(chapters):
+            before = chapters[place - 1].stem if place and read_chapter(path).reads else None
+            notebook = with_first_cell(read_cells(path), repository, before)
+            (made / path.relative_to(root)).write_text(to_json(notebook), encoding="utf-8")
+        os.replace(made, folder)
     return folder
 
 
@@ -78,5 +88,5 @@ def with_first_cell(notebook: dict[str, Any], repository: Repository, before: st
         "outputs": [],
         "source": source.splitlines(keepends=True),
     }
-    opening, *rest = notebook["cells"]
+    opening, *rest = [without_outputs(each) for each in notebook["cells"]]
     return notebook | {"cells": [opening, cell, *rest]}

@@ -18,6 +18,7 @@ from ehrbook.errors import InputError, nearest
 
 _GLUE = re.compile(r"\{glue:text\}`([^`]+)`")
 _FIGURE = re.compile(r"!\[\]\(figure:([^)]*)\)")
+_ANCHOR = re.compile(r"\s*<a\b[^>]*>.*?</a>")  # a caption's link to another page of the book
 _MARK = re.compile(r"[!-/:-@\[-`{-~]")  # what a backslash keeps from being Markdown
 _WIDE = 1.76  # width by height: a wider figure is larger with the words below it than beside it
 _HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ def shown_figures(chapters: Mapping[str, Any], figures: Path) -> dict[str, Shown
         for cell in notebook["cells"]:
             if about := cell["metadata"].get("mystnb", {}).get("figure"):
                 name = about["name"].removeprefix("figure-")
-                caption = plain(about["caption"], {}, slug).rstrip(" ,")
+                caption = plain(_ANCHOR.sub("", about["caption"]), {}, slug).rstrip(" ,")
                 found[name] = Shown(cell["metadata"]["mystnb"]["image"]["alt"], caption, figures / f"{name}.png")
     return found
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ehrbook.book.cells import has_tag, read_cells
 from ehrbook.book.chapter import pages_in_toc
-from ehrbook.book.editions.archive import put, unzip_files, zip_files
+from ehrbook.book.editions.archive import unzip_files, zip_files
 from ehrbook.book.editions.exercises import exercises_of
 from ehrbook.book.figures import to_json
 from ehrbook.errors import InputError
@@ -21,29 +23,42 @@ FOLDERS = ("benchmarks", "chapters", "ehrbook", "images", "pages", "profiles", "
 ENDINGS = ("", ".bib", ".cff", ".lock", ".md", ".toml", ".yml")  # of files at the top
 WRITE_HERE = "# Write your code here."
 ANSWER = "Your answer:"
+ABOUT = """
+## Student edition
+
+Solutions, tests and teaching material are left out.
+`make test` is of the whole book and does not work here.
+"""
+# What running the book leaves in its folder: nobody's work.
+MADE_AT_TOP = ("build", ".venv")
+MADE = ("__pycache__", "*.egg-info", ".ipynb_checkpoints")
 
 
 def write_student(root: Path) -> Path:
     """Make ``build/student``, which runs by itself (``make book``), and ``build/student.zip``; return the folder.
 
-    Both are written whole or not at all. Raises `InputError` for a solution that would reach students (chapter and
-    cell are named), a chapter that git does not know, and a ``build/student`` that somebody has worked in.
+    Each is written whole or not at all; what is stopped between the two leaves the zip alone, and the next call makes
+    both. Raises `InputError` for what looks like a solution and would reach students (chapter and cell are named), a
+    chapter that git does not know, a list of files that git refuses, and a ``build/student`` with files that neither
+    its zip nor the new edition holds, for somebody may have worked in it.
     """
     files = student_files(root)
     build = root / "build"
     folder, archive = build / "student", build / "student.zip"
-    _refuse_to_lose_work(folder, archive)
+    _refuse_to_lose_work(folder, archive, files)
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build, prefix=".student-") as work:
         made = Path(work) / "made"
         for name, content in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             (made / name).write_bytes(content)
-        packed = zip_student(files)
+        packed = Path(work) / archive.name
+        packed.write_bytes(zip_student(files))
+        # In this order no stop leaves a folder beside a zip that is not its own, which would look like lost work.
         if folder.exists():
             os.replace(folder, Path(work) / "old")
+        os.replace(packed, archive)
         os.replace(made, folder)
-        put(archive, packed)
     return folder
 
 
@@ -58,25 +73,30 @@ def student_files(root: Path) -> dict[str, bytes]:
     for page in [f"{page}{ending}" for page in pages_in_toc(root) for ending in (".ipynb", ".md")]:
         if page not in names and (root / page).exists():
             raise InputError(f"{page} is in _toc.yml, but git does not track it: git add {page}")
-    return {
-        name: _student_chapter(root / name) if _is_chapter(name) else (root / name).read_bytes()
+    files = {
+        name: _student_notebook(root / name) if name.endswith(".ipynb") else (root / name).read_bytes()
         for name in sorted(names)
     }
-
-
-def _is_chapter(name: str) -> bool:
-    return name.startswith("chapters/") and name.endswith(".ipynb")
+    if "README.md" in files:
+        files["README.md"] += ABOUT.encode()
+    return files
 
 
 def listed_files(root: Path) -> list[str]:
-    """List the files of the book, from ``root``: by git or, where there is none, by what the book is made of."""
+    """List the files of the book, from ``root``: by git or, where there is none, by what the book is made of.
+
+    Raises `InputError` where there is a ``.git`` and git does not list: only git knows which files are not the book's.
+    """
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "ls-files", "-z"]
         try:
             listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-            return [name for name in listed if (root / name).is_file() and not (root / name).is_symlink()]
-        except (FileNotFoundError, subprocess.CalledProcessError):
-            pass
+        except FileNotFoundError as error:
+            raise InputError(f"{root} has a folder .git, but there is no git to list its files; install git") from error
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[0]
+            raise InputError(f"git cannot list the files of {root}: {said}; mend the repository") from error
+        return [name for name in listed if (root / name).is_file() and not (root / name).is_symlink()]
     names = [path.name for path in root.iterdir() if path.suffix in ENDINGS and not path.name.startswith(".")]
     within = [path.relative_to(root).as_posix() for folder in FOLDERS for path in (root / folder).rglob("*")]
     return [
@@ -88,8 +108,13 @@ def listed_files(root: Path) -> list[str]:
     ]
 
 
-def _student_chapter(path: Path) -> bytes:
-    """Drop solutions and outputs, which can hold records of whoever ran the chapter, and make room for answers."""
+def without_outputs(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell without its outputs, which can hold records of whoever ran it."""
+    return cell | {"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell
+
+
+def _student_notebook(path: Path) -> bytes:
+    """Drop solutions and outputs, and make room for answers."""
     notebook = read_cells(path)
     ids = [cell["id"] for cell in notebook["cells"]]
     if any(f"{cell['id']}-code" in ids for cell in notebook["cells"] if has_tag(cell, "exercise")):
@@ -99,7 +124,7 @@ def _student_chapter(path: Path) -> bytes:
     for cell in notebook["cells"]:
         if has_tag(cell, "solution"):
             continue
-        cells.append(cell | {"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell)
+        cells.append(without_outputs(cell))
         if has_tag(cell, "exercise"):
             cells += _room(cell["id"])
     ids = [cell["id"] for cell in cells]
@@ -122,11 +147,20 @@ def _room(exercise: str) -> list[dict[str, Any]]:
     ]
 
 
-def _refuse_to_lose_work(folder: Path, archive: Path) -> None:
-    """Raise `InputError` where a file in the folder is no longer as it was packed."""
-    if not (folder.is_dir() and archive.is_file()):
-        return
-    for name, content in unzip_files(archive).items():
-        path = folder.parent / name
-        if path.is_file() and path.read_bytes() != content:
-            raise InputError(f"{path} was changed since it was made; move {folder} away, or delete it, to make it anew")
+def _refuse_to_lose_work(folder: Path, archive: Path, files: dict[str, bytes]) -> None:
+    """Raise `InputError` where a file in the folder is neither as it was packed nor as it would be written now."""
+    packed = unzip_files(archive) if archive.is_file() else {}
+    for path in _own_files(folder):
+        name = path.relative_to(folder).as_posix()
+        was = packed.get(f"{folder.name}/{name}")
+        if path.read_bytes() not in (was, files.get(name)):
+            what = "was changed since it was made" if was is not None else f"is not in {archive.name}"
+            raise InputError(f"{path} {what}; move {folder} away, or delete it, to make it anew")
+
+
+def _own_files(folder: Path) -> Iterator[Path]:
+    """Walk the files of a student edition, but not what running it makes."""
+    for place, folders, names in os.walk(folder):
+        made = (*MADE, *MADE_AT_TOP) if Path(place) == folder else MADE
+        folders[:] = sorted(name for name in folders if not any(fnmatch(name, pattern) for pattern in made))
+        yield from (path for name in sorted(names) if (path := Path(place) / name).is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ehrbook.book.editions.student import student_files, zip_student
 from ehrbook.book.editions.words import Glued, glued_in, plain
 from ehrbook.book.figures import to_json
 from ehrbook.book.profile import Profile
+from ehrbook.book.receipt import read_receipt
 from ehrbook.book.repository import say_commit
 from ehrbook.book.run import build_folder
 from ehrbook.data import load_source
@@ -45,9 +47,9 @@ class _Taught:
 def write_teacher(profile: Profile, root: Path) -> Path:
     """Write ``build/teacher.zip`` from the build of ``profile``, whole or not at all, and return its path.
 
-    Raises `InputError`: a profile of real data, since a zip for a class may hold synthetic subjects only; a build
-    that is missing, not whole or of older chapters; what `student_files` and `make_deck` raise; a missing file of
-    ``teaching/``.
+    Raises `InputError`: a profile or a build of real data, since a zip for a class may hold synthetic subjects only;
+    a build that is missing, not whole or of older chapters; what `student_files` and `make_deck` raise; a missing file
+    of ``teaching/``.
     """
     if load_source(profile.source).real:
         raise InputError(
@@ -55,6 +57,7 @@ def write_teacher(profile: Profile, root: Path) -> Path:
             "only: make teacher PROFILE=demo"
         )
     taught = [_read_taught(path, profile, root) for path in chapters_in_toc(root)]
+    _refuse_real_records(taught, build_folder(profile, root))
     glued = {chapter.path.stem: glued_in(chapter.notebook) for chapter in taught}
     footer = f"SYNTHETIC subjects unless it says PUBLISHED. Profile {profile.name}: {profile.title}"
     notebooks = {chapter.path.stem: chapter.notebook for chapter in taught}
@@ -78,6 +81,17 @@ def write_teacher(profile: Profile, root: Path) -> Path:
 def _read_taught(path: Path, profile: Profile, root: Path) -> _Taught:
     notebook = read_executed(path, build_folder(profile, root))
     return _Taught(path, notebook, title_of(notebook, path), goals_of(notebook), exercises_of(notebook, path))
+
+
+def _refuse_real_records(taught: list[_Taught], build: Path) -> None:
+    """Raise `InputError` where a chapter ran on real data: a build may have another source than its profile's file."""
+    for chapter in taught:
+        noted = read_receipt(build, chapter.path.stem)["stamp"].get("parameter source")
+        if noted is not None and load_source(source := json.loads(noted)).real:
+            raise InputError(
+                f"build/{build.name}: {chapter.path.stem} ran with source={source}, records of real people; what is "
+                f"handed to a class shows synthetic subjects only: make teacher PROFILE={build.name} without SET=source"
+            )
 
 
 def _readable(chapter: _Taught, glued: Glued) -> str:
