@@ -46,7 +46,8 @@ A word: <a class="reference internal" href="glossary.html#term-shot">shot</a>.</
 <section id="labels"><h1>Few labels{header}</h1>
 <p>As in <a href="01-one.html">chapter 1</a> and <a href="01-one.html#gone">nowhere</a>.</p>
 <figure><figcaption>A wide table.</figcaption><div class="wide-table"><table>{table}</table></div></figure>
-<figure id="figure-dots"><img alt="Dots that rise" src="../_images/dots.png"/>
+<figure id="figure-dots"><a class="image-reference" href="../_images/dots.png"><img alt="Dots that rise"
+src="../_images/dots.png"/></a>
 <figcaption><p>Dots that rise.</p></figcaption></figure>
 <details class="sd-dropdown"><summary class="sd-summary-title">Solution<span class="sd-summary-state-marker">v</span>
 </summary><p>The answer is fortytwo.</p></details></section>""",
