@@ -85,6 +85,9 @@ def heat_of_differences(most: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+Subjects = Literal["synthetic", "real", "none"]  # whom a figure is drawn from
+
+
 @dataclass(frozen=True)
 class Page:
     """Where a chapter shows things. ``build`` is the build folder.
@@ -94,7 +97,7 @@ class Page:
     """
 
     build: str | Path
-    subjects: Literal["synthetic", "real", "none"]
+    subjects: Subjects
 
     def __post_init__(self) -> None:
         set_style()

@@ -7,15 +7,13 @@ from html import escape
 from pathlib import Path
 from string import Template
 from textwrap import wrap
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from ehrbook.book.figures import MARKERS, Page, series_style
+from ehrbook.book.figures import MARKERS, Page, Subjects, series_style
 from ehrbook.book.plots import DOMAINS
 from ehrbook.errors import InputError, nearest
-
-Subjects = Literal["synthetic", "real", "none"]
 
 CHAPTERS = {"map": "03-embedding", "timeline": "01-data"}
 SCRIPT = "plotly.min.js"
